@@ -1,0 +1,1 @@
+"""Reelway's library: the control plane, the media work and the manifests. Nothing happens at import."""

@@ -1,0 +1,224 @@
+"""The AsyncAPI 3.0 document: what goes over the streams, generated from the models that make and read it.
+
+Schemas come from `pipeline.events` and `pipeline.requests`, and every example of an event is made by the functions that
+make the real thing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from pipeline import document as documents
+from pipeline import requests
+from pipeline.document import AssetDocument, Rendition
+from pipeline.errors import PipelineError
+from pipeline.events import EVENTS, PREFIX, PROGRESS_STREAM, STREAM, VERSION, Event, Progress, envelope, seal
+from pipeline.job import EventDraft
+from pipeline.requests import ProcessRequest
+from pipeline.tasks import AudioStream, MediaInfo, VideoStream
+
+_CLOUDEVENT = "application/cloudevents+json"
+_SCHEMAS = "#/components/schemas/{model}"
+_REQUEST = "asset.process"
+_STATE = "step.progress"
+_NOW_MS = 1_767_225_600_000
+
+Document = dict[str, Any]
+
+
+def document() -> Document:
+    """The whole document as JSON-like data."""
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Reelway",
+            "version": VERSION,
+            "description": "Requests go in and facts come out on three Redis Streams. Facts are CloudEvents 1.0: per "
+            "asset and epoch their `sequence` is 1..n without gap or repeat, and delivery is at least once.",
+            "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
+        },
+        "servers": {
+            "redis": {"host": "localhost:6379", "protocol": "redis", "description": "The Redis of the installation."}
+        },
+        "defaultContentType": _CLOUDEVENT,
+        "channels": {
+            "events": _channel(
+                STREAM,
+                "Facts. An entry's field `ce` holds the event; `type`, `subject` and `sequence` stand beside it.",
+                EVENTS,
+            ),
+            "requests": _channel(requests.STREAM, "Wishes. An entry's field `request` holds the JSON.", [_REQUEST]),
+            "progress": _channel(PROGRESS_STREAM, "How far each step is; an entry's fields are the message.", [_STATE]),
+        },
+        "operations": {
+            "tellFacts": _operation("send", "events", "Reelway tells what happened."),
+            "takeRequests": _operation("receive", "requests", "Reelway takes requests. A repeated id is one request."),
+            "tellProgress": _operation("send", "progress", "Reelway tells how far it is."),
+        },
+        "components": {"messages": _messages(), "schemas": _schemas()},
+    }
+
+
+def _channel(address: str, description: str, names: Iterable[str]) -> Document:
+    messages = {name: {"$ref": f"#/components/messages/{name}"} for name in names}
+    return {"address": address, "description": description, "messages": messages}
+
+
+def _operation(action: str, channel: str, summary: str) -> Document:
+    return {"action": action, "channel": {"$ref": f"#/channels/{channel}"}, "summary": summary}
+
+
+def _messages() -> Document:
+    events = {name: _event_message(name, model, said) for name, (model, said) in EVENTS.items()}
+    return {
+        **events,
+        _REQUEST: _message(_example_request(), "Make a streamable asset of a source."),
+        _STATE: _message(_example_progress(), "How far a step is."),
+    }
+
+
+def _message(example: BaseModel, summary: str) -> Document:
+    return {
+        "name": type(example).__name__,
+        "summary": summary,
+        "contentType": "application/json",
+        "payload": _ref(type(example)),
+        "examples": [{"payload": example.model_dump(mode="json", exclude_unset=True)}],
+    }
+
+
+def _event_message(name: str, model: type[BaseModel], said: str) -> Document:
+    kind = {"properties": {"type": {"const": f"{PREFIX}.{name}.{VERSION}"}, "data": _ref(model)}}
+    return {
+        "name": f"{PREFIX}.{name}.{VERSION}",
+        "title": name,
+        "summary": said,
+        "contentType": _CLOUDEVENT,
+        "payload": {"allOf": [_ref(Event), kind]},
+        "examples": [{"payload": _example_event(name)}],
+    }
+
+
+def _schemas() -> Document:
+    models: set[type[BaseModel]] = {Event, Progress, ProcessRequest, *(model for model, _ in EVENTS.values())}
+    ordered = sorted(models, key=lambda model: model.__name__)
+    _, schema = models_json_schema([(model, "validation") for model in ordered], ref_template=_SCHEMAS)
+    return dict(schema["$defs"])
+
+
+def _ref(model: type[BaseModel]) -> Document:
+    return {"$ref": _SCHEMAS.format(model=model.__name__)}
+
+
+# -- examples ---------------------------------------------------------------------------------------------------------
+
+
+def _example_event(name: str) -> Any:
+    draft = EventDraft(id=f"example.{name}", type=name, data=_example_data(name))
+    body = envelope(draft, asset="k3v9x0q2m7a", job="example", organization="default", now_ms=_NOW_MS, prefix=PREFIX)
+    return json.loads(seal(body, sequence=1, epoch=1))
+
+
+def _example_data(name: str) -> Mapping[str, Any]:
+    if name.startswith("asset."):
+        return _asset_data(name)
+    if name.startswith("step."):
+        return _step_data(name)
+    error = PipelineError("parameter_invalid", detail="resolutions: unknown resolution '999p'").document()
+    refusal: Mapping[str, Any] = {"request": "example", "error": error, "meta": {"course": 42}}
+    track = {"job": "example", "track": "video-720p", "kind": "video", "version": 1, "meta": {"course": 42}}
+    return {"request.refused": refusal, "track.ready": track}[name]
+
+
+def _asset_data(name: str) -> Mapping[str, Any]:
+    accepted, ingested, playable, completed = _life_of_an_asset()
+    error = PipelineError("video_file_broken").document()
+    cancelled = PipelineError("cancelled").document()
+    asset, extra = {
+        "asset.accepted": (accepted, {}),
+        "asset.ingested": (ingested, {}),
+        "asset.playable": (playable, {}),
+        "asset.ready": (completed, {}),
+        "asset.updated": (completed, {}),
+        "asset.failed": (documents.failed(ingested, error), {"error": error}),
+        "asset.cancelled": (documents.cancelled(ingested), {"error": cancelled}),
+    }[name]
+    return {"job": "example", "asset": asset.model_dump(mode="json"), "meta": {"course": 42}, **extra}
+
+
+def _step_data(name: str) -> Mapping[str, Any]:
+    data = {"job": "example", "step": "transcode-000", "stage": "transcode", "attempt": 1, "worker": "box-7:4242"}
+    broken = {"error": PipelineError("video_file_broken").document(), "seconds": 3.2, "facts": {}}
+    later = {"error": PipelineError("storage_unavailable", reason="timeout").document(), "retry_in_s": 1.0}
+    extra: Mapping[str, Any] = {
+        "step.started": {},
+        "step.finished": {"seconds": 12.5, "facts": {"receipt": "private/k3v9x0q2m7a/receipts/example.json"}},
+        "step.failed": broken,
+        "step.retrying": later,
+    }[name]
+    return {**data, "meta": {"course": 42}, **extra}
+
+
+def _life_of_an_asset() -> tuple[AssetDocument, ...]:
+    """An asset as accepted, ingested, playable and complete."""
+    request = _example_request()
+    draft = documents.not_started(
+        request, resolutions=request.resolutions, base_url="https://media.example", now_ms=_NOW_MS
+    )
+    accepted = documents.queued(draft)
+    ingested = documents.ingested(accepted, _EXAMPLE_MEDIA, "private/k3v9x0q2m7a.mp4")
+    made = Rendition(name="video-720p", kind="video", codec="avc1.64001f", bandwidth=2_900_000, bytes=3_100_000)
+    playable = documents.published(ingested, [made], duration_ms=10_000, segments=3)
+    stages = (accepted, ingested, playable, documents.completed(playable))
+    return tuple(documents.stamped(stage, version=number, now_ms=_NOW_MS) for number, stage in enumerate(stages, 1))
+
+
+def _example_request() -> ProcessRequest:
+    return ProcessRequest(
+        type="asset.process",
+        id="example",
+        asset_id="k3v9x0q2m7a",
+        url="/videos/lecture-1.mp4",
+        title="Lecture 1",
+        resolutions=("240p", "720p"),
+        meta={"course": 42},
+    )
+
+
+def _example_progress() -> Progress:
+    return Progress(job="example", asset="k3v9x0q2m7a", step="transcode-000", fraction=0.5, at=_NOW_MS)
+
+
+_EXAMPLE_MEDIA = MediaInfo(
+    format="mov,mp4,m4a,3gp,3g2,mj2",
+    size=4_194_304,
+    duration=Fraction(10),
+    start=Fraction(0),
+    video=VideoStream(
+        index=0,
+        codec="h264",
+        width=1280,
+        height=720,
+        rate=Fraction(25),
+        frames=250,
+        start=Fraction(0),
+        end=Fraction(10),
+    ),
+    audio=(
+        AudioStream(
+            index=1,
+            codec="aac",
+            channels=2,
+            layout="stereo",
+            sample_rate=48_000,
+            start=Fraction(0),
+            end=Fraction(10),
+        ),
+    ),
+)

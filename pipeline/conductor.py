@@ -1,0 +1,581 @@
+"""The conductor moves jobs forward: accept · begin · finish · fail · cancel · sweep.
+
+Each method reads the record, decides by the table in `pipeline.job`, and asks the store for one atomic commit that
+compares what the decision was based on. A commit that does not apply changed nothing: the decision is made again from a
+fresh read, or dropped when the record says that it is no longer ours to make. No method waits for media or storage.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from pipeline import document as documents
+from pipeline.document import AssetDocument, Rendition
+from pipeline.errors import PipelineError
+from pipeline.events import PREFIX
+from pipeline.job import (
+    JOB_LEVEL,
+    SCHEMA,
+    AssetRecord,
+    Commit,
+    EventDraft,
+    Guard,
+    Job,
+    JobStatus,
+    Move,
+    Outcome,
+    Ref,
+    Status,
+    Step,
+)
+from pipeline.ports import Clock, JobStore
+from pipeline.profile import Profile
+from pipeline.requests import ProcessRequest, first_wrong_field
+from pipeline.tasks import Blueprint, IngestFacts
+
+LEASE_S = 15.0
+"""A running step's lease; renewed every third of it."""
+MAX_LOSSES = 3
+"""A step whose worker was lost this often fails: a poison file cannot loop."""
+MAX_RETRIES = 5
+"""Transient failures before a step fails with the last error."""
+READY_DUE_S = 30.0
+"""A ready step that nobody began for so long is put into the ready index again: its ticket was lost."""
+WAITING_DUE_S = 120.0
+"""How often the needs of a waiting step are asked again, should a release ever be missed."""
+TIDY_DUE_S = 30.0
+"""How long a sweeper may take to tidy an ended job before another one tries."""
+_ATTEMPTS = 50
+"""Fresh reads before a contended decision is given up (and left to the sweeper)."""
+
+
+class Planner(Protocol):
+    """Where plans come from: `pipeline.plan`, or a test's toy plan."""
+
+    def first_steps(self, request: ProcessRequest) -> tuple[Step, ...]:
+        """The steps that are known at acceptance."""
+
+    def grow(self, job: Job, facts: IngestFacts) -> tuple[Blueprint, tuple[Step, ...]]:
+        """The rest of the plan, once the source is known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One worker's right to do one step, proven by its fence."""
+
+    ref: Ref
+    fence: str
+    worker: str
+    job: Job
+    """The job as it was at the begin commit."""
+
+    @property
+    def step(self) -> Step:
+        return self.job.steps[self.ref.step]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """What a step made public."""
+
+    version: int
+    duration_ms: int
+    segments: int
+    renditions: tuple[Rendition, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a step has to say when it is done."""
+
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """For the record and the event: a few hundred bytes."""
+    ingest: IngestFacts | None = None
+    """The plan grows by it."""
+    source: str | None = None
+    """Storage key of the ingested source."""
+    published: Published | None = None
+
+
+Decision = Callable[[Job, AssetRecord], Commit | None]
+
+
+class Conductor:
+    """Decides every move of every job; holds no state of its own."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        clock: Clock,
+        planner: Planner,
+        profiles: Mapping[str, Profile],
+        *,
+        base_url: str = "",
+        prefix: str = PREFIX,
+        nonce: Callable[[], str] = lambda: secrets.token_hex(4),
+    ) -> None:
+        self.store = store
+        self.clock = clock
+        self.planner = planner
+        self.profiles = profiles
+        self.base_url = base_url
+        self.prefix = prefix
+        self.nonce = nonce
+
+    # -- requests -----------------------------------------------------------------------------------------------------
+
+    def accept(self, request: ProcessRequest, *, workers: int = 1) -> Job:
+        """Save a job for the request, with its first steps. Accepting the same request again returns the same job.
+
+        `workers` is the fleet's size as far as it is known. Raises `PipelineError` (`profile_unknown`,
+        `parameter_invalid`) when the request cannot be accepted; nothing is saved then.
+        """
+        profile = self.profiles.get(request.profile)
+        if profile is None:
+            raise PipelineError("profile_unknown", profile=request.profile, available=", ".join(sorted(self.profiles)))
+        now = self.clock.now_ms()
+        steps = {step.id: replace(step, status=Status.READY) for step in self.planner.first_steps(request)}
+        job = Job(
+            id=request.id,
+            asset=request.asset_id,
+            organization=request.organization,
+            request=request.model_dump(mode="json"),
+            profile=profile.model_dump(mode="json"),
+            workers=max(1, workers),
+            created_ms=now,
+            steps=steps,
+        )
+        draft = documents.not_started(
+            request, resolutions=request.resolutions or profile.resolutions, base_url=self.base_url, now_ms=now
+        )
+        document = documents.stamped(documents.queued(draft), version=1, now_ms=now)
+        commit = Commit(
+            job=job.id,
+            asset=job.asset,
+            new=True,
+            asset_version=0,
+            header=job,
+            steps=steps,
+            due=dict.fromkeys(steps, READY_DUE_S),
+            rank=job.created_ms,
+            organization=job.organization,
+            document=document.model_dump(mode="json"),
+            events=self._asset_events(job, "asset.accepted", document, key="accept"),
+        )
+        if self.store.commit(commit).applied:
+            return job
+        existing = self.store.job(request.id)
+        if existing is None or existing.asset != request.asset_id:
+            raise PipelineError("parameter_invalid", detail=f"the asset id {request.asset_id} is taken")
+        return existing
+
+    def cancel(self, job_id: str) -> bool:
+        """Stop a job. False when it has ended already. Raises `asset_busy` once its publishing has begun."""
+
+        def decide(job: Job, asset: AssetRecord) -> Commit | None:
+            if job.status is JobStatus.PUBLISHING:
+                raise PipelineError("asset_busy", asset=job.asset)
+            error = PipelineError("cancelled").document()
+            document = documents.cancelled(documents.load(asset.document))
+            return self._ending(job, asset, JobStatus.CANCELLED, "asset.cancelled", document, error=error)
+
+        return self._carry_out(job_id, decide) is not None
+
+    # -- the life of a step -------------------------------------------------------------------------------------------
+
+    def begin(self, ref: Ref, worker: str) -> Attempt | None:
+        """Take a ready step for `worker`. None when it is not to be had: begun by another, settled, or gone."""
+        begun: list[Job] = []
+
+        def decide(job: Job, _asset: AssetRecord) -> Commit | None:
+            step = job.steps.get(ref.step)
+            if step is None or step.status is not Status.READY or job.unsettled_needs(step):
+                return None
+            fence = f"{step.attempt + 1}-{self.nonce()}"
+            taken = step.after(Move.BEGIN, fence=fence, worker=worker, started_ms=self.clock.now_ms(), ended_ms=None)
+            begun[:] = [replace(job, steps={**job.steps, step.id: taken})]
+            return self._move(job, step, taken, due=LEASE_S, events=(self._step_event(job, taken, "step.started"),))
+
+        if self._carry_out(ref.job, decide) is None:
+            return None
+        return Attempt(ref=ref, fence=begun[0].steps[ref.step].fence, worker=worker, job=begun[0])
+
+    def renew(self, attempt: Attempt) -> bool:
+        """Keep the lease. False: the step is no longer ours, stop at once."""
+        return self.store.renew(attempt.ref, attempt.fence, LEASE_S)
+
+    def publishing(self, attempt: Attempt) -> bool:
+        """Announce that the attempt is about to change what the public sees. False: it must not."""
+
+        def decide(job: Job, _asset: AssetRecord) -> Commit | None:
+            step = job.steps[attempt.ref.step]
+            return replace(
+                self._move(job, step, step.after(Move.PUBLISH), due=LEASE_S),
+                revision=job.revision,
+                header=replace(job, status=JobStatus.PUBLISHING),
+            )
+
+        return self._carry_out(attempt.ref.job, self._ours(attempt, decide)) is not None
+
+    def finish(self, attempt: Attempt, answer: Answer) -> bool:
+        """The step is done. False: it was no longer ours, and nothing changed."""
+
+        def decide(job: Job, asset: AssetRecord) -> Commit | None:
+            step = job.steps[attempt.ref.step]
+            done = step.after(Move.FINISH, facts=answer.facts, error=None, ended_ms=self.clock.now_ms())
+            commit = self._settle(job, step, done, self._step_event(job, done, "step.finished"))
+            if answer.ingest is not None:
+                return self._grown(commit, job, asset, answer.ingest, source=answer.source or "", done=done)
+            if answer.published is not None:
+                return self._published(commit, job, asset, answer.published, done)
+            return commit
+
+        return self._carry_out(attempt.ref.job, self._ours(attempt, decide)) is not None
+
+    def fail(self, attempt: Attempt, error: PipelineError) -> bool:
+        """The step failed: it tries again later, or fails for good and (if required) its job with it."""
+
+        def decide(job: Job, asset: AssetRecord) -> Commit | None:
+            step = job.steps[attempt.ref.step]
+            if error.retryable and step.retries < MAX_RETRIES:
+                return self._retry(job, step, error)
+            return self._failed(job, asset, step, error)
+
+        return self._carry_out(attempt.ref.job, self._ours(attempt, decide)) is not None
+
+    def hand_back(self, attempt: Attempt) -> bool:
+        """Give the step back unharmed (a drain): it is ready at once, and nothing is counted against it."""
+
+        def decide(job: Job, _asset: AssetRecord) -> Commit | None:
+            step = job.steps[attempt.ref.step]
+            return self._move(job, step, step.after(Move.HAND_BACK, worker=None), due=READY_DUE_S)
+
+        return self._carry_out(attempt.ref.job, self._ours(attempt, decide)) is not None
+
+    # -- what nobody else looks after ---------------------------------------------------------------------------------
+
+    def sweep(self, ref: Ref) -> Job | None:
+        """Look after one overdue step or job.
+
+        Returns the job when it has ended and its storage wants tidying; the caller does that and calls `tidied`.
+        """
+        if ref.step == JOB_LEVEL:
+            return self._swept_job(ref.job)
+        # Tried once: a conflict means that the step was renewed, taken or swept meanwhile, and is not overdue any more.
+        self._try(ref.job, lambda job, asset: self._swept(job, asset, ref.step))
+        return None
+
+    def _swept_job(self, job_id: str) -> Job | None:
+        job = self.store.job(job_id)
+        if job is None or not job.status.ended:
+            self.close(job_id)
+            return None
+        # Claimed for a while: one sweeper tidies, and a storage that refuses does not fill the head of the due index.
+        claim = Commit(
+            job=job.id,
+            asset=job.asset,
+            job_in=frozenset({job.status}),
+            overdue=JOB_LEVEL,
+            due={JOB_LEVEL: TIDY_DUE_S},
+        )
+        return job if self.store.commit(claim).applied else None
+
+    def close(self, job_id: str) -> bool:
+        """End a job all of whose steps are settled, with its one terminal event."""
+
+        def decide(job: Job, asset: AssetRecord) -> Commit | None:
+            if not job.settled:
+                return None
+            missing = sorted(step.id for step in job.steps.values() if step.status is Status.FAILED)
+            document = documents.completed(documents.load(asset.document))
+            ending = self._ending(job, asset, JobStatus.SUCCEEDED, "asset.ready", document, missing=missing)
+            return replace(ending, all_settled=True)
+
+        return self._carry_out(job_id, decide) is not None
+
+    def tidied(self, job: Job) -> None:
+        """The ended job's storage is in order: nobody needs to look at it any more."""
+        self.store.commit(
+            Commit(job=job.id, asset=job.asset, job_in=frozenset({job.status}), due={JOB_LEVEL: None}, forget=True)
+        )
+
+    # -- decisions ----------------------------------------------------------------------------------------------------
+
+    def _try(self, job_id: str, decide: Decision) -> Outcome | None:
+        """Decide once, from a fresh read. None: there was nothing to decide."""
+        job = self.store.job(job_id)
+        if job is None or job.status.ended or job.schema > SCHEMA:
+            return None
+        asset = self.store.asset(job.asset)
+        commit = decide(job, asset) if asset is not None else None
+        if commit is None:
+            return None
+        outcome = self.store.commit(commit)
+        if outcome.settled:
+            self.close(job_id)
+        return outcome
+
+    def _carry_out(self, job_id: str, decide: Decision) -> Outcome | None:
+        """Decide from a fresh read until a commit applies. None: there was nothing (more) to decide."""
+        for _ in range(_ATTEMPTS):
+            outcome = self._try(job_id, decide)
+            if outcome is None or outcome.applied:
+                return outcome
+        raise PipelineError("queue_unavailable", reason=f"job {job_id} is changed by too many at once")
+
+    @staticmethod
+    def _ours(attempt: Attempt, decide: Decision) -> Decision:
+        """The decision, as long as the attempt's fence still runs the step."""
+
+        def guarded(job: Job, asset: AssetRecord) -> Commit | None:
+            step = job.steps.get(attempt.ref.step)
+            if step is None or step.fence != attempt.fence or not step.status.leased:
+                return None
+            return decide(job, asset)
+
+        return guarded
+
+    def _swept(self, job: Job, asset: AssetRecord, step_id: str) -> Commit | None:
+        step = job.steps.get(step_id)
+        if step is None or step.status.settled:
+            return Commit(job=job.id, asset=job.asset, overdue=step_id, due={step_id: None})
+        if step.status is Status.WAITING:
+            return Commit(
+                job=job.id,
+                asset=job.asset,
+                overdue=step_id,
+                due={step_id: WAITING_DUE_S},
+                guards=_guards([step]),
+                rank=job.created_ms,
+                organization=job.organization,
+            )
+        if step.status is Status.READY:
+            return replace(self._move(job, step, step, due=READY_DUE_S), overdue=step_id)
+        if step.status is Status.RETRYING:
+            return replace(self._move(job, step, step.after(Move.WAKE), due=READY_DUE_S), overdue=step_id)
+        lost = replace(step, losses=step.losses + 1)
+        if lost.losses >= MAX_LOSSES:
+            error = PipelineError("worker_lost", losses=lost.losses, step=step.id)
+            return replace(self._failed(job, asset, lost, error), overdue=step_id)
+        event = self._step_event(
+            job, lost, "step.retrying", error=PipelineError("worker_lost", losses=lost.losses, step=step.id)
+        )
+        ready = lost.after(Move.LOSE, worker=None)
+        return replace(self._move(job, step, ready, due=READY_DUE_S, events=(event,)), overdue=step_id)
+
+    def _retry(self, job: Job, step: Step, error: PipelineError) -> Commit:
+        wait = backoff_s(step.retries)
+        later = step.after(Move.RETRY, retries=step.retries + 1, error=error.document(), worker=None)
+        event = self._step_event(job, step, "step.retrying", error=error, retry_in_s=wait)
+        return self._move(job, step, later, due=wait, events=(event,))
+
+    def _failed(self, job: Job, asset: AssetRecord, step: Step, error: PipelineError) -> Commit:
+        failed = step.after(Move.FAIL, error=error.document(), ended_ms=self.clock.now_ms())
+        event = self._step_event(job, failed, "step.failed", error=error)
+        if step.optional:
+            return self._settle(job, step, failed, event)
+        document = documents.failed(documents.load(asset.document), error.document())
+        ending = self._ending(job, asset, JobStatus.FAILED, "asset.failed", document, error=error.document())
+        return replace(
+            ending,
+            expect={step.id: (step.status, step.fence)},
+            steps={step.id: failed},
+            events=(event, *ending.events),
+        )
+
+    def _grown(
+        self, commit: Commit, job: Job, asset: AssetRecord, facts: IngestFacts, *, source: str, done: Step
+    ) -> Commit:
+        blueprint, steps = self.planner.grow(job, facts)
+        settled = {done.id, *(step.id for step in job.steps.values() if step.status.settled)}
+        new = {
+            step.id: replace(step, status=Status.READY if settled.issuperset(step.needs) else Status.WAITING)
+            for step in steps
+        }
+        document = documents.ingested(documents.load(asset.document), facts.media, source)
+        return self._with_document(
+            replace(
+                commit,
+                revision=job.revision,
+                header=replace(job, blueprint=blueprint),
+                expect={**commit.expect, **dict.fromkeys(new)},
+                steps={**commit.steps, **new},
+                due={**commit.due, **{step.id: _due_s(step) for step in new.values()}},
+                # An older step that they need may settle between our read and this commit: the store looks again.
+                guards=(*commit.guards, *_guards(step for step in new.values() if step.status is Status.WAITING)),
+            ),
+            job,
+            asset,
+            "asset.ingested",
+            document,
+            key=f"{done.id}.{done.attempt}",
+        )
+
+    def _published(self, commit: Commit, job: Job, asset: AssetRecord, published: Published, done: Step) -> Commit:
+        document = documents.published(
+            documents.load(asset.document),
+            list(published.renditions),
+            duration_ms=published.duration_ms,
+            segments=published.segments,
+        )
+        tracks = tuple(
+            EventDraft(
+                id=f"{job.id}.{done.id}.{done.attempt}.track.ready.{rendition.name}",
+                type="track.ready",
+                data={
+                    "job": job.id,
+                    "track": rendition.name,
+                    "kind": rendition.kind,
+                    "version": published.version,
+                    "meta": _meta(job),
+                },
+            )
+            for rendition in published.renditions
+        )
+        return self._with_document(
+            replace(commit, events=(*commit.events, *tracks)),
+            job,
+            asset,
+            "asset.playable",
+            document,
+            key=f"{done.id}.{done.attempt}",
+        )
+
+    # -- commits ------------------------------------------------------------------------------------------------------
+
+    def _move(
+        self, job: Job, old: Step, new: Step, *, due: float | None, events: tuple[EventDraft, ...] = ()
+    ) -> Commit:
+        return Commit(
+            job=job.id,
+            asset=job.asset,
+            expect={old.id: (old.status, old.fence)},
+            steps={new.id: new},
+            due={new.id: due},
+            rank=job.created_ms,
+            organization=job.organization,
+            events=events,
+        )
+
+    def _settle(self, job: Job, old: Step, new: Step, event: EventDraft) -> Commit:
+        """The step is settled: what waited for it alone becomes ready, by the store's own look at the record."""
+        # The revision: had the plan grown since our read, somebody new might wait for this step.
+        return replace(
+            self._move(job, old, new, due=None, events=(event,)),
+            guards=_guards(job.dependants(new.id)),
+            revision=job.revision,
+        )
+
+    def _ending(
+        self,
+        job: Job,
+        asset: AssetRecord,
+        status: JobStatus,
+        type_: str,
+        document: AssetDocument,
+        *,
+        error: Mapping[str, Any] | None = None,
+        missing: list[str] | None = None,
+    ) -> Commit:
+        """The job's one terminal move. The job then stands overdue until its storage is tidied."""
+        ended = replace(job, status=status, error=error, ended_ms=self.clock.now_ms())
+        commit = Commit(
+            job=job.id,
+            asset=job.asset,
+            revision=job.revision,
+            header=ended,
+            due={JOB_LEVEL: 0.0},
+            forget=True,
+            organization=job.organization,
+        )
+        return self._with_document(commit, job, asset, type_, document, key="end", error=error, missing=missing)
+
+    def _with_document(
+        self,
+        commit: Commit,
+        job: Job,
+        asset: AssetRecord,
+        type_: str,
+        document: AssetDocument,
+        *,
+        key: str,
+        error: Mapping[str, Any] | None = None,
+        missing: list[str] | None = None,
+    ) -> Commit:
+        stamped = documents.stamped(document, version=asset.version + 1, now_ms=self.clock.now_ms())
+        events = self._asset_events(job, type_, stamped, key=key, error=error, missing=missing)
+        return replace(
+            commit,
+            asset_version=asset.version,
+            document=stamped.model_dump(mode="json"),
+            events=(*commit.events, *events),
+        )
+
+    # -- events -------------------------------------------------------------------------------------------------------
+
+    def _asset_events(
+        self,
+        job: Job,
+        type_: str,
+        document: AssetDocument,
+        *,
+        key: str,
+        error: Mapping[str, Any] | None = None,
+        missing: list[str] | None = None,
+    ) -> tuple[EventDraft, ...]:
+        """The fact itself, and `asset.updated` with the same document."""
+        data: dict[str, Any] = {"job": job.id, "asset": document.model_dump(mode="json"), "meta": _meta(job)}
+        fact = {**data, **({"error": error} if error else {}), **({"missing": missing} if missing else {})}
+        return (
+            EventDraft(id=f"{job.id}.{key}.{type_}", type=type_, data=fact),
+            EventDraft(id=f"{job.id}.{key}.asset.updated", type="asset.updated", data=data),
+        )
+
+    def _step_event(
+        self, job: Job, step: Step, type_: str, *, error: PipelineError | None = None, **extra: Any
+    ) -> EventDraft:
+        data: dict[str, Any] = {
+            "job": job.id,
+            "step": step.id,
+            "stage": step.stage,
+            "attempt": step.attempt,
+            "worker": step.worker,
+            "meta": _meta(job),
+            **extra,
+        }
+        if error is not None:
+            data["error"] = error.document()
+        if step.ended_ms is not None and step.started_ms is not None:
+            data["seconds"] = (step.ended_ms - step.started_ms) / 1000
+            data["facts"] = dict(step.facts)
+        return EventDraft(id=f"{job.id}.{step.id}.{step.attempt}.{type_}", type=type_, data=data)
+
+
+def backoff_s(retries: int) -> float:
+    """Seconds before the next try: 1, 2, 4 … at most 60."""
+    return float(min(60, 2**retries))
+
+
+def refusal(error: ValidationError) -> PipelineError:
+    """A request that does not validate, as an error of the catalogue that names the first wrong field."""
+    return PipelineError("parameter_invalid", detail=first_wrong_field(error))
+
+
+def _guards(steps: Iterable[Step]) -> tuple[Guard, ...]:
+    return tuple(Guard(step=step.id, stage=step.stage, needs=step.needs) for step in steps)
+
+
+def _due_s(step: Step) -> float:
+    return READY_DUE_S if step.status is Status.READY else WAITING_DUE_S
+
+
+def _meta(job: Job) -> Any:
+    return job.request.get("meta", {})
+
+
+__all__ = ["Answer", "Attempt", "Conductor", "Planner", "Published", "backoff_s", "refusal"]

@@ -1,0 +1,196 @@
+"""The asset document: what an API layer shows of an asset, in the reference's shape.
+
+One pydantic model with the reference's field names (TPStreams, Uplynk) and a few of ours beside them. It changes only
+through the functions below, each the consequence of one fact, and every change comes with `asset.updated`.
+A later job never moves `status` away from `Completed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline import keys
+from pipeline.requests import ProcessRequest
+from pipeline.tasks import MediaInfo
+
+VideoStatus = Literal["Not Started", "Queued", "Transcoding", "Completed", "Error", "Cancelled"]
+
+
+class Input(BaseModel):
+    """Where the source is: the customer's URL (scheme, host and path) until ingest, then its private key."""
+
+    url: str
+
+
+class OutputUrls(BaseModel):
+    """Where one codec's presentation is."""
+
+    hls_url: str
+    dash_url: str | None
+
+
+class Rendition(BaseModel):
+    """One rung or sound track as made (ours)."""
+
+    name: str
+    kind: Literal["video", "audio"]
+    codec: str = Field(description="RFC 6381.")
+    width: int | None = None
+    height: int | None = None
+    frame_rate: float | None = None
+    language: str | None = None
+    bandwidth: int = Field(description="Peak bits a second.")
+    bytes: int = Field(description="Size of all segments.")
+
+
+class Video(BaseModel):
+    """The part of the document that the pipeline fills."""
+
+    progress: int = Field(default=0, ge=0, le=100)
+    status: VideoStatus = "Not Started"
+    thumbnails: list[str] = []
+    playback_url: str
+    dash_url: str | None
+    preview_thumbnail_url: str | None = None
+    cover_thumbnail_url: str | None = None
+    format: Literal["abr"] = "abr"
+    resolutions: list[str] = Field(description="As asked.")
+    duration: int | None = Field(default=None, description="Whole seconds.")
+    video_codec: str | None = "h264"
+    video_codecs: list[str] = ["h264"]
+    audio_codec: str | None = "aac"
+    content_protection_type: Literal["drm", "aes", "disable"] = "disable"
+    enable_drm: bool = False
+    generate_subtitle: bool = False
+    transmux_only: bool | None = None
+    tracks: list[dict[str, Any]] = []
+    inputs: list[Input]
+    output_urls: dict[str, OutputUrls]
+    mp4_url: str | None = None
+    ttml_url: str | None = None
+    # ours
+    renditions: list[Rendition] = []
+    duration_ms: int | None = None
+    rays: int = Field(default=0, description="Number of renditions.")
+    slices: int = Field(default=0, description="Number of segments of one rendition.")
+    error: dict[str, Any] | None = None
+
+
+class AssetDocument(BaseModel):
+    """An asset as the world sees it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    title: str | None = None
+    type: Literal["video", "audio"] = "video"
+    bytes: int | None = Field(default=None, description="Size of the source.")
+    parent: dict[str, Any] | None = None
+    parent_id: str | None = None
+    live_stream: None = None
+    created: int = Field(description="Milliseconds since 1970.")
+    lastmod: int = Field(description="Milliseconds since 1970 of the last change.")
+    version: int = Field(default=0, description="Grows by one with every change.")
+    orig_filename: str | None = None
+    external_id: str | None = None
+    meta: dict[str, Any] = {}
+    video: Video
+
+
+def load(document: Mapping[str, Any]) -> AssetDocument:
+    return AssetDocument.model_validate(document)
+
+
+def not_started(request: ProcessRequest, *, resolutions: tuple[str, ...], base_url: str, now_ms: int) -> AssetDocument:
+    """The document of a request that nobody has accepted yet: the URLs are final already."""
+    hls = f"{base_url.rstrip('/')}/{keys.hls_door(request.asset_id)}"
+    dash = f"{base_url.rstrip('/')}/{keys.dash_door(request.asset_id)}"
+    return AssetDocument(
+        id=request.asset_id,
+        title=request.title,
+        parent_id=request.parent_id,
+        created=now_ms,
+        lastmod=now_ms,
+        orig_filename=request.orig_filename,
+        external_id=request.external_id,
+        meta=request.meta,
+        video=Video(
+            playback_url=hls,
+            dash_url=dash,
+            resolutions=list(resolutions),
+            inputs=[Input(url=public_url(request.url))],
+            output_urls={"h264": OutputUrls(hls_url=hls, dash_url=dash)},
+        ),
+    )
+
+
+def public_url(url: str) -> str:
+    """A source URL without query, fragment and userinfo: those may be secrets."""
+    head, _, _ = url.partition("?")
+    head, _, _ = head.partition("#")
+    scheme, separator, rest = head.partition("://")
+    if not separator:
+        return head
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+
+
+def queued(document: AssetDocument) -> AssetDocument:
+    return _video(document, status="Queued") if document.video.status == "Not Started" else document
+
+
+def ingested(document: AssetDocument, media: MediaInfo, source: str) -> AssetDocument:
+    """The source is known: its size, length and private key."""
+    video = document.video
+    changed = _video(
+        document,
+        status="Completed" if video.status == "Completed" else "Transcoding",
+        duration=round(media.duration),
+        duration_ms=round(media.duration * 1000),
+        inputs=[Input(url=source)],
+        video_codec="h264" if media.video else None,
+        video_codecs=["h264"] if media.video else [],
+        audio_codec="aac" if media.audio else None,
+        output_urls=video.output_urls if media.video else {"aac": next(iter(video.output_urls.values()))},
+    )
+    return changed.model_copy(update={"bytes": media.size, "type": "video" if media.video else "audio"})
+
+
+def published(
+    document: AssetDocument, renditions: list[Rendition], *, duration_ms: int, segments: int
+) -> AssetDocument:
+    """A presentation is public."""
+    return _video(
+        document,
+        renditions=renditions,
+        rays=len(renditions),
+        slices=segments,
+        duration_ms=duration_ms,
+        duration=round(duration_ms / 1000),
+    )
+
+
+def completed(document: AssetDocument) -> AssetDocument:
+    return _video(document, status="Completed", progress=100, error=None)
+
+
+def failed(document: AssetDocument, error: Mapping[str, Any]) -> AssetDocument:
+    """A job failed: the error is shown; an asset that was complete stays so."""
+    status = "Completed" if document.video.status == "Completed" else "Error"
+    return _video(document, status=status, error=dict(error))
+
+
+def cancelled(document: AssetDocument) -> AssetDocument:
+    return document if document.video.status == "Completed" else _video(document, status="Cancelled")
+
+
+def stamped(document: AssetDocument, *, version: int, now_ms: int) -> AssetDocument:
+    """The document as it is stored: with its version, and a `lastmod` that never goes back."""
+    return document.model_copy(update={"version": version, "lastmod": max(now_ms, document.lastmod)})
+
+
+def _video(document: AssetDocument, **changes: Any) -> AssetDocument:
+    return document.model_copy(update={"video": document.video.model_copy(update=changes)})

@@ -1,0 +1,275 @@
+"""The error catalogue: everything that can go wrong has a code, one sentence and what to do next.
+
+A code is a stable name. It stands in the event, in the log line, as a metric label and on the command line. Whether a
+failed step is tried again is a property of the code, never of the place that caught it. Codes and value names are those
+of the reference APIs where they have one; ours stand beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+Value = str | int | float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorSpec:
+    """One row of the catalogue."""
+
+    code: str
+    message: str
+    """One sentence for a person, with `{names}` of the values that come with the error."""
+    hint: str
+    """What to do next."""
+    retryable: bool = False
+    """True: the cause may pass, so the step backs off and tries again."""
+
+
+def _catalogue(*specs: ErrorSpec) -> dict[str, ErrorSpec]:
+    return {spec.code: spec for spec in specs}
+
+
+CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
+    # -- the source ---------------------------------------------------------------------------------------------------
+    ErrorSpec(
+        code="media_url_not_accessible",
+        message="The source {url} cannot be read.",
+        hint="Check that the file exists, is a regular file and may be read from here.",
+    ),
+    ErrorSpec(
+        code="media_url_unsupported_format",
+        message="The source is not a video or audio file that can be served (detected: {detected_format}).",
+        hint="Send MP4, MOV, MKV, WebM, MPEG-TS, AVI, FLV, MXF, OGG, MP3, WAV, FLAC or AAC.",
+    ),
+    ErrorSpec(
+        code="media_url_file_broken",
+        message="The source is empty or damaged.",
+        hint="Upload the file again; compare its size with the original.",
+    ),
+    ErrorSpec(
+        code="media_filesize_too_large",
+        message="The source has {current_size} bytes; at most {maximum_size} are accepted.",
+        hint="Send a smaller file or raise the size limit.",
+    ),
+    ErrorSpec(
+        code="video_file_broken",
+        message="The picture of the source cannot be decoded.",
+        hint="Play the file locally; export it again if it does not play.",
+    ),
+    ErrorSpec(
+        code="video_file_live",
+        message="The source is a live stream.",
+        hint="Send a recording, or the finished file.",
+    ),
+    ErrorSpec(
+        code="video_resolution_too_low",
+        message="The picture is {current_resolution}; at least {minimum_resolution} is needed.",
+        hint="Send a larger picture.",
+    ),
+    ErrorSpec(
+        code="video_resolution_too_high",
+        message="The picture is {current_resolution}; at most {maximum_resolution} is accepted.",
+        hint="Send a smaller picture or raise the limit.",
+    ),
+    ErrorSpec(
+        code="video_resolution_invalid_aspect_ratio",
+        message="The picture is {current_resolution}; one side may be at most {maximum_aspect_ratio} times the other.",
+        hint="Crop or pad the picture.",
+    ),
+    ErrorSpec(
+        code="video_duration_too_short",
+        message="The video lasts {current_duration} s; at least {minimum_duration} s are needed.",
+        hint="Send a longer video.",
+    ),
+    ErrorSpec(
+        code="video_duration_too_long",
+        message="The video lasts {current_duration} s; at most {maximum_duration} s are accepted.",
+        hint="Send a shorter video or raise the limit.",
+    ),
+    ErrorSpec(
+        code="video_filesize_too_large",
+        message="The video has {current_size} bytes; at most {maximum_size} are accepted.",
+        hint="Send a smaller file or raise the size limit.",
+    ),
+    ErrorSpec(
+        code="audio_file_broken",
+        message="The sound of the source cannot be decoded.",
+        hint="Play the file locally; export it again if it does not play.",
+    ),
+    ErrorSpec(
+        code="audio_format_unsupported",
+        message="The sound format {format} is not supported ({supported_formats} are).",
+        hint="Convert the sound to AAC.",
+    ),
+    ErrorSpec(
+        code="audio_duration_too_short",
+        message="The sound lasts {current_duration} s; at least {minimum_duration} s are needed.",
+        hint="Send a longer recording.",
+    ),
+    ErrorSpec(
+        code="audio_duration_too_long",
+        message="The sound lasts {current_duration} s; at most {maximum_duration} s are accepted.",
+        hint="Send a shorter recording or raise the limit.",
+    ),
+    # -- the request --------------------------------------------------------------------------------------------------
+    ErrorSpec(
+        code="parameter_invalid",
+        message="The request is not valid: {detail}.",
+        hint="Correct the named field and send the request again.",
+    ),
+    ErrorSpec(
+        code="parameter_not_provided",
+        message="The request lacks {parameter}.",
+        hint="Add the field and send the request again.",
+    ),
+    ErrorSpec(
+        code="profile_unknown",
+        message="There is no profile {profile}.",
+        hint="Use one of: {available}.",
+    ),
+    ErrorSpec(
+        code="asset_not_found",
+        message="There is no asset {asset}.",
+        hint="Check the id; `reelway ls` shows what there is.",
+    ),
+    ErrorSpec(
+        code="asset_busy",
+        message="Asset {asset} is being published and can no longer be cancelled.",
+        hint="Wait for the job to end, then delete the asset if it is not wanted.",
+    ),
+    # -- the work -----------------------------------------------------------------------------------------------------
+    ErrorSpec(
+        code="cancelled",
+        message="The job was cancelled.",
+        hint="Send the request again if the asset is wanted after all.",
+    ),
+    ErrorSpec(
+        code="worker_lost",
+        message="The worker was lost {losses} times while it did {step}.",
+        hint="The file may be too large for the machine or crash it: look at the worker's memory and its log.",
+    ),
+    ErrorSpec(
+        code="stage_crashed",
+        message="The {stage} process ended by itself ({reason}).",
+        hint="The file may be damaged in a way that crashes the decoder; export it again.",
+    ),
+    ErrorSpec(
+        code="stage_out_of_memory",
+        message="The {stage} process needed more than the {limit_bytes} bytes of memory that it may use.",
+        hint="Raise the memory limit, or send a smaller picture.",
+    ),
+    ErrorSpec(
+        code="stage_failed",
+        message="The {stage} stage met an error that it does not know ({reason}).",
+        hint="This is a bug: report it with the log of this step.",
+    ),
+    ErrorSpec(
+        code="stalled",
+        message="The {stage} stage made no progress for {seconds} s.",
+        hint="The file may be damaged; export it again.",
+        retryable=True,
+    ),
+    ErrorSpec(
+        code="timed_out",
+        message="The {stage} stage took longer than {seconds} s.",
+        hint="Raise the time limit, or send a shorter file.",
+    ),
+    ErrorSpec(
+        code="encoder_mismatch",
+        message="The parts of {track} do not fit together: they were made by different encoders.",
+        hint="Run one version of the workers, then retry the job.",
+    ),
+    ErrorSpec(
+        code="parts_incomplete",
+        message="The parts of {track} do not cover the asset: {detail}.",
+        hint="This is a bug: report it with the log of this job.",
+    ),
+    ErrorSpec(
+        code="schema_newer",
+        message="The {what} has the form {found}, newer than the form {known} that this worker knows.",
+        hint="Update this worker; the step tries again by itself and waits for one that can read it.",
+        retryable=True,
+    ),
+    # -- the world around ---------------------------------------------------------------------------------------------
+    ErrorSpec(
+        code="storage_unavailable",
+        message="The storage does not answer ({reason}).",
+        hint="The step tries again by itself; check the storage if this goes on.",
+        retryable=True,
+    ),
+    ErrorSpec(
+        code="storage_full",
+        message="There is no space left on {where}.",
+        hint="Free some space; the step tries again by itself.",
+        retryable=True,
+    ),
+    ErrorSpec(
+        code="storage_forbidden",
+        message="The storage refuses access ({reason}).",
+        hint="Check the credentials and the permissions of the bucket or folder.",
+    ),
+    ErrorSpec(
+        code="queue_unavailable",
+        message="Redis does not answer ({reason}).",
+        hint="Check that Redis runs and can be reached; `reelway doctor` says more.",
+        retryable=True,
+    ),
+)
+
+
+class PipelineError(Exception):
+    """An error of the catalogue, with its values.
+
+    `params` fill the names in the message; a name without a value prints as `?`. `log` is for the log only and never
+    leaves the machine.
+    """
+
+    def __init__(self, code: str, *, log: str | None = None, **params: Value) -> None:
+        self.spec = CATALOGUE[code]
+        self.params = params
+        self.log = log
+        super().__init__(f"{code}: {self.message}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (self.code, self.log, self.params))
+
+    @property
+    def code(self) -> str:
+        return self.spec.code
+
+    @property
+    def retryable(self) -> bool:
+        return self.spec.retryable
+
+    @property
+    def message(self) -> str:
+        return self.spec.message.format_map(_Known(self.params))
+
+    @property
+    def hint(self) -> str:
+        return self.spec.hint.format_map(_Known(self.params))
+
+    def document(self) -> dict[str, object]:
+        """The body that events, documents and `--json` carry: `{code, message, params, hint, retryable}`."""
+        return {
+            "code": self.code,
+            "message": self.message,
+            "params": dict(self.params),
+            "hint": self.hint,
+            "retryable": self.retryable,
+        }
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, object]) -> PipelineError:
+        params = document.get("params")
+        return cls(str(document["code"]), **(params if isinstance(params, dict) else {}))
+
+
+class _Known(dict[str, Value]):
+    def __missing__(self, key: str) -> str:
+        return "?"
+
+
+def _rebuild(code: str, log: str | None, params: dict[str, Value]) -> PipelineError:
+    return PipelineError(code, log=log, **params)

@@ -1,0 +1,164 @@
+"""The facts that the world may hear: CloudEvents 1.0 in structured JSON, on one stream.
+
+An event exists if and only if its move happened, because the store writes both in one commit. Python drafts it; the
+store adds `sequence` and `epoch`, which are per asset: 1..n without gap or repeat inside an epoch. Ids follow from the
+move, so that a replayed move could only ever produce the same one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.document import AssetDocument
+from pipeline.job import EventDraft
+
+STREAM = "reelway:events"
+PROGRESS_STREAM = "reelway:progress"
+PREFIX = "dev.reelway"
+"""Reverse-DNS prefix of the types; a setting may change it."""
+VERSION = "v1"
+
+
+class ErrorData(BaseModel):
+    """An error of the catalogue, with its values."""
+
+    code: str
+    message: str
+    params: dict[str, Any] = {}
+    hint: str
+    retryable: bool
+
+
+class AssetData(BaseModel):
+    """Data of every `asset.*` event: the whole document, so that an API layer can store it as it is."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    job: str | None = None
+    """Id of the job that caused it."""
+    asset: AssetDocument
+    meta: dict[str, Any] = {}
+    error: ErrorData | None = None
+    missing: list[str] = Field(default=[], description="Optional steps that failed.")
+
+
+class StepData(BaseModel):
+    """Data of every `step.*` event."""
+
+    job: str
+    step: str
+    stage: str
+    attempt: int
+    worker: str | None = None
+    meta: dict[str, Any] = {}
+    error: ErrorData | None = None
+    retry_in_s: float | None = None
+    seconds: float | None = Field(default=None, description="Wall seconds of the attempt.")
+    facts: dict[str, Any] = {}
+
+
+class RefusalData(BaseModel):
+    """Data of `request.refused`."""
+
+    request: str | None = None
+    error: ErrorData
+    meta: dict[str, Any] = {}
+
+
+class TrackData(BaseModel):
+    """Data of `track.ready`: a rendition that a player can choose from now on."""
+
+    job: str
+    track: str
+    kind: Literal["video", "audio"]
+    version: int = Field(description="The presentation that has it first.")
+    meta: dict[str, Any] = {}
+
+
+class Progress(BaseModel):
+    """One entry of the progress stream, its fields as they stand: state, not history; at most one a second and job."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    job: str
+    asset: str
+    step: str
+    fraction: float = Field(ge=0, le=1)
+    """How much of the step is done."""
+    at: int
+    """Milliseconds since 1970."""
+
+
+EVENTS: Mapping[str, tuple[type[BaseModel], str]] = {
+    "asset.accepted": (AssetData, "A request was accepted; the asset's URLs are known."),
+    "asset.ingested": (AssetData, "The source lies in private storage and can be served."),
+    "asset.playable": (AssetData, "The doors lead to a complete presentation."),
+    "asset.ready": (AssetData, "The job has ended well; `missing` names optional parts that failed."),
+    "asset.updated": (AssetData, "The document changed; it comes whole, with its version."),
+    "asset.failed": (AssetData, "The job has failed for good."),
+    "asset.cancelled": (AssetData, "The job was cancelled."),
+    "request.refused": (RefusalData, "A request was not accepted."),
+    "step.started": (StepData, "A worker has begun a step."),
+    "step.finished": (StepData, "A step is done."),
+    "step.failed": (StepData, "A step has failed for good."),
+    "step.retrying": (StepData, "A step failed and will be tried again."),
+    "track.ready": (TrackData, "A rendition was published."),
+}
+"""Every event type: the model of its data, and what it says."""
+
+
+class Event(BaseModel):
+    """The CloudEvents envelope (CloudEvents 1.0, structured mode, with its `sequence` and `correlation` extensions)."""
+
+    model_config = ConfigDict(extra="ignore", use_attribute_docstrings=True)
+
+    specversion: Literal["1.0"] = "1.0"
+    id: str
+    source: str
+    type: str
+    subject: str
+    """The asset's id."""
+    time: datetime
+    datacontenttype: Literal["application/json"] = "application/json"
+    correlationid: str | None = None
+    """The job's id."""
+    sequence: str
+    """Zero-padded, per asset and epoch: 1..n without gap or repeat."""
+    epoch: int
+    data: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The type without prefix and version: `asset.ready`."""
+        return ".".join(self.type.split(".")[-3:-1])
+
+    @property
+    def payload(self) -> BaseModel:
+        """The data as its model."""
+        return EVENTS[self.name][0].model_validate(self.data)
+
+
+def envelope(draft: EventDraft, *, asset: str, job: str | None, organization: str, now_ms: int, prefix: str) -> str:
+    """The event as JSON that lacks only `sequence` and `epoch`; the store puts these at its beginning."""
+    body = {
+        "specversion": "1.0",
+        "id": draft.id,
+        "source": f"/reelway/{organization}",
+        "type": f"{prefix}.{draft.type}.{VERSION}",
+        "subject": asset,
+        "time": datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "datacontenttype": "application/json",
+        "correlationid": job,
+        "data": draft.data,
+    }
+    return json.dumps({k: v for k, v in body.items() if v is not None}, separators=(",", ":"), ensure_ascii=False)
+
+
+def seal(body: str, *, sequence: int, epoch: int) -> str:
+    """What the store does to an envelope: put sequence and epoch at its beginning."""
+    return f'{{"sequence":"{sequence:020d}","epoch":{epoch},{body[1:]}'

@@ -1,0 +1,160 @@
+"""From packets to the output grid: which decoded frame each output frame shows.
+
+The law: it is a function of the source and the output frame's number alone, never of where decoding began, so a chunk
+shows what the whole file would. Where nothing can be decoded, the last frame that could is held.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.stream import Discard
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream as AvVideoStream
+
+from pipeline.errors import PipelineError
+from pipeline.media.sources import open_source
+from pipeline.media.timeline import Sampling
+from pipeline.tasks import VideoStream
+
+_LEAD_IN = 3
+"""Source frames that a temporal filter wants to see before the first one that counts (DESIGN §8)."""
+
+_STEPS_BACK = (Fraction(0), Fraction(2), Fraction(10), Fraction(60))
+"""Seconds to seek back further, one after the other, where a seek landed behind its target; then the whole file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """A source frame and its time in seconds of the source's clock."""
+
+    time: Fraction
+    frame: VideoFrame
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A source frame and the output frames [first, end) that show it."""
+
+    frame: VideoFrame
+    first: int
+    end: int
+
+
+class FrameSource:
+    """The picture of a source, opened anew for every attempt to read it from somewhere.
+
+    Opening again is the one rewind that works for every container.
+    """
+
+    def __init__(self, path: Path, video: VideoStream) -> None:
+        self._path = path
+        self._video = video
+        self._container, self._stream = _open(path, video)
+        self.time_base: Fraction = self._stream.time_base or Fraction(1, 1000)
+        """Length of a tick of the timestamps, seconds."""
+
+    def close(self) -> None:
+        self._container.close()
+
+    def frames_from(self, time: Fraction | None) -> Iterator[Decoded]:
+        """Frames in order of time, from some frame at or before `time` on; from the first one for None.
+
+        Raises `video_file_broken` where the source has no frame at all.
+        """
+        if time is not None:
+            # Ever earlier: a demuxer's index may be wrong, and a keyframe may be damaged.
+            for back in _STEPS_BACK:
+                if time - back <= self._video.start:
+                    break
+                frames = self._decoded(time - back)
+                first = next(frames, None)
+                if first is not None and first.time <= time:
+                    return chain((first,), frames)
+        frames = self._decoded(None)
+        first = next(frames, None)
+        if first is None:
+            raise PipelineError("video_file_broken", log="no frame could be decoded")
+        return chain((first,), frames)
+
+    def _decoded(self, time: Fraction | None) -> Iterator[Decoded]:
+        """Frames in order of time from the keyframe before `time`; a frame out of order is dropped."""
+        self.close()
+        self._container, self._stream = _open(self._path, self._video)
+        if time is not None:
+            with contextlib.suppress(av.FFmpegError):
+                self._container.seek(round(time / self.time_base), stream=self._stream)
+        step, last = 1 / self._video.rate, None
+        for frame in _frames(self._container, self._stream):
+            if frame.pts is not None:
+                at = frame.pts * self.time_base
+            else:  # only damaged streams and raw ones have no times
+                at = self._video.start if last is None else last + step
+            if last is None or at >= last:
+                last = at
+                yield Decoded(time=at, frame=frame)
+
+
+def lead_in(video: VideoStream) -> Fraction:
+    """Seconds before the first frame that counts at which decoding has to begin."""
+    return _LEAD_IN / video.rate if video.interlaced else Fraction(0)
+
+
+def on_grid(frames: Iterator[Decoded], sampling: Sampling, first: int, end: int) -> Iterator[Shown]:
+    """Which of `frames` the output frames [first, end) show, in order and without a gap.
+
+    Stops reading as soon as the range is covered; what is missing at the end is the last frame, held.
+    """
+    held: VideoFrame | None = None
+    for decoded in frames:
+        shown = sampling.first_shown(decoded.time)
+        if held is not None and shown > first:
+            yield Shown(frame=held, first=first, end=min(shown, end))
+            first = min(shown, end)
+        held = decoded.frame
+        if first >= end:
+            return
+    if held is not None and first < end:
+        yield Shown(frame=held, first=first, end=end)
+
+
+def _open(path: Path, video: VideoStream) -> tuple[InputContainer, AvVideoStream]:
+    """The source and its picture, ready to decode; the other streams are not read. Raises `video_file_broken`."""
+    container = open_source(path)
+    stream = container.streams[video.index] if video.index < len(container.streams) else None
+    if not isinstance(stream, AvVideoStream) or stream.codec_context is None:
+        container.close()
+        raise PipelineError("video_file_broken", log=f"stream {video.index} is no picture")
+    for other in container.streams:
+        if other.index != stream.index:
+            other.discard = Discard.all
+    # One thread: steps are the parallelism, and frame threads cost CPU and memory (a frame of delay for each).
+    stream.codec_context.thread_count = 1
+    return container, stream
+
+
+def _frames(container: InputContainer, stream: AvVideoStream) -> Iterator[VideoFrame]:
+    """Every frame that can be decoded. What cannot be is left out: damage in the middle of a file is not its end."""
+    decode: Callable[..., list[VideoFrame]] = stream.codec_context.decode
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.FFmpegError:
+            packet = None  # the file ends here
+        try:
+            frames = decode(packet)
+        except av.EOFError:
+            return
+        except av.FFmpegError:
+            frames = []
+        yield from frames
+        if packet is None or packet.size == 0:
+            return

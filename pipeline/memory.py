@@ -1,0 +1,250 @@
+"""The ports in memory: they ship with the product, run the tests, and pass the same contract tests as Redis.
+
+The store here is the readable form of what the Lua of `workers/redis_jobs.py` does; when the two disagree, a contract
+test is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pipeline.events import PREFIX, envelope, seal
+from pipeline.job import CONFLICT, AssetRecord, Commit, EventDraft, Guard, Job, Outcome, Ref, Status, Step
+
+GRACE_S = 15.0
+"""After an outage of the store no lease is judged for so long: nobody could renew one."""
+OUTAGE_S = 5.0
+"""The store counts as having been away when nobody asked what is due for so long."""
+
+
+class ManualClock:
+    """A clock that moves when it is told to."""
+
+    def __init__(self, now_ms: int = 1_700_000_000_000) -> None:
+        self.time_ms = now_ms
+
+    def now_ms(self) -> int:
+        return self.time_ms
+
+    def monotonic(self) -> float:
+        return self.time_ms / 1000
+
+    def advance(self, seconds: float) -> None:
+        self.time_ms += round(seconds * 1000)
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+@dataclass
+class _Asset:
+    document: Mapping[str, Any]
+    version: int = 0
+    epoch: int = 1
+    sequence: int = 0
+
+
+class MemoryJobStore:
+    """`JobStore` in one process. Thread-safe; `clock` is the store's own."""
+
+    def __init__(self, clock: ManualClock | SystemClock, *, prefix: str = PREFIX) -> None:
+        self.clock = clock
+        self.prefix = prefix
+        self.events: list[dict[str, Any]] = []
+        """Every event in the order of the commits."""
+        self._jobs: dict[str, Job] = {}
+        self._assets: dict[str, _Asset] = {}
+        self._due: dict[Ref, float] = {}
+        self._ready: dict[str, dict[Ref, float]] = defaultdict(dict)
+        self._swept: float | None = None
+        self._judge_after = 0.0
+        self._lock = threading.RLock()
+
+    def job(self, job_id: str) -> Job | None:
+        return self._jobs.get(job_id)
+
+    def asset(self, asset_id: str) -> AssetRecord | None:
+        held = self._assets.get(asset_id)
+        if held is None:
+            return None
+        return AssetRecord(
+            id=asset_id, document=held.document, version=held.version, epoch=held.epoch, sequence=held.sequence
+        )
+
+    def commit(self, commit: Commit) -> Outcome:
+        with self._lock:
+            if not self._holds(commit):
+                return CONFLICT
+            return self._apply(commit)
+
+    def renew(self, ref: Ref, fence: str, lease_s: float) -> bool:
+        with self._lock:
+            job = self._jobs.get(ref.job)
+            step = job.steps.get(ref.step) if job and not job.status.ended else None
+            if step is None or step.fence != fence or not step.status.leased:
+                return False
+            self._due[ref] = self._now() + lease_s
+            return True
+
+    def due(self, limit: int) -> Sequence[Ref]:
+        with self._lock:
+            now = self._now()
+            if self._swept is None or now - self._swept > OUTAGE_S:
+                self._judge_after = now + GRACE_S
+            self._swept = now
+            overdue = sorted((at, str(ref), ref) for ref, at in self._due.items() if at <= now)
+            judged = [ref for _, _, ref in overdue if now >= self._judge_after or not self._leased(ref)]
+            return judged[:limit]
+
+    def take(self, stages: Mapping[str, int]) -> Sequence[Ref]:
+        with self._lock:
+            taken: list[Ref] = []
+            for stage, count in stages.items():
+                best = sorted(self._ready[stage].items(), key=lambda item: (item[1], str(item[0])))[:count]
+                for ref, _ in best:
+                    del self._ready[stage][ref]
+                    taken.append(ref)
+            return taken
+
+    def append(self, asset: str, draft: EventDraft, *, organization: str = "default", job: str | None = None) -> None:
+        with self._lock:
+            self._emit(asset, draft, organization, job)
+
+    # -- one commit ---------------------------------------------------------------------------------------------------
+
+    def _holds(self, commit: Commit) -> bool:
+        job, asset = self._jobs.get(commit.job), self._assets.get(commit.asset)
+        due = self._due.get(Ref(job=commit.job, step=commit.overdue or ""))
+        return all(
+            (
+                job is None if commit.new else job is not None and job.status in commit.job_in,
+                commit.revision is None or (job is not None and job.revision == commit.revision),
+                commit.asset_version is None or (asset.version if asset else 0) == commit.asset_version,
+                commit.overdue is None or (due is not None and due <= self._now()),
+                not commit.all_settled or (job is not None and job.settled),
+                *(self._step_is(job, step_id, expected) for step_id, expected in commit.expect.items()),
+            )
+        )
+
+    @staticmethod
+    def _step_is(job: Job | None, step_id: str, expected: tuple[Status, str] | None) -> bool:
+        step = job.steps.get(step_id) if job else None
+        return (None if step is None else (step.status, step.fence)) == expected
+
+    def _apply(self, commit: Commit) -> Outcome:
+        before = self._jobs.get(commit.job)
+        steps = {**(before.steps if before else {}), **commit.steps}
+        released = [guard for guard in commit.guards if self._released(steps, guard)]
+        for guard in released:
+            steps[guard.step] = replace(steps[guard.step], status=Status.READY)
+        self._jobs[commit.job] = self._header(commit, before, steps)
+        if commit.forget:
+            self._forget(commit.job, steps)
+        for step_id in [*commit.steps, *(guard.step for guard in released)]:
+            self._index(commit, steps[step_id])
+        self._schedule(commit, [guard.step for guard in released])
+        self._announce(commit)
+        settled = all(step.status.settled for step in steps.values())
+        if settled and not self._jobs[commit.job].status.ended:
+            self._due[Ref(job=commit.job, step="@")] = self._now()
+        return Outcome(applied=True, settled=settled and not self._jobs[commit.job].status.ended)
+
+    @staticmethod
+    def _released(steps: Mapping[str, Step], guard: Guard) -> bool:
+        waiting = steps[guard.step].status is Status.WAITING
+        return waiting and all(steps[need].status.settled for need in guard.needs)
+
+    @staticmethod
+    def _header(commit: Commit, before: Job | None, steps: Mapping[str, Step]) -> Job:
+        if commit.header is not None:
+            revision = before.revision + 1 if before else 1
+            return replace(commit.header, steps=steps, revision=revision)
+        assert before is not None
+        return replace(before, steps=steps)
+
+    def _index(self, commit: Commit, step: Step) -> None:
+        ref = Ref(job=commit.job, step=step.id)
+        if step.status is Status.READY and not self._jobs[commit.job].status.ended:
+            self._ready[step.stage][ref] = commit.rank
+        else:
+            self._ready[step.stage].pop(ref, None)
+
+    def _schedule(self, commit: Commit, released: list[str]) -> None:
+        for step_id, seconds in commit.due.items():
+            ref = Ref(job=commit.job, step=step_id)
+            if seconds is None:
+                self._due.pop(ref, None)
+            else:
+                self._due[ref] = self._now() + seconds
+        for step_id in released:
+            self._due[Ref(job=commit.job, step=step_id)] = self._now() + 30.0
+
+    def _forget(self, job_id: str, steps: Mapping[str, Step]) -> None:
+        for step in steps.values():
+            ref = Ref(job=job_id, step=step.id)
+            self._due.pop(ref, None)
+            self._ready[step.stage].pop(ref, None)
+
+    def _announce(self, commit: Commit) -> None:
+        if commit.document is None and not commit.events:
+            return
+        asset = self._assets.setdefault(commit.asset, _Asset(document={}))
+        if commit.document is not None:
+            asset.document = commit.document
+            asset.version += 1
+        for draft in commit.events:
+            self._emit(commit.asset, draft, commit.organization, commit.job)
+
+    def _emit(self, asset_id: str, draft: EventDraft, organization: str, job: str | None) -> None:
+        asset = self._assets.setdefault(asset_id, _Asset(document={}))
+        asset.sequence += 1
+        now_ms = self.clock.now_ms()
+        body = envelope(draft, asset=asset_id, job=job, organization=organization, now_ms=now_ms, prefix=self.prefix)
+        self.events.append(json.loads(seal(body, sequence=asset.sequence, epoch=asset.epoch)))
+
+    def _leased(self, ref: Ref) -> bool:
+        job = self._jobs.get(ref.job)
+        step = job.steps.get(ref.step) if job else None
+        return step is not None and step.status.leased
+
+    def _now(self) -> float:
+        return self.clock.now_ms() / 1000
+
+
+class MemoryTickets:
+    """`Tickets` in one process: a list a stage, which a test may shuffle, double or empty."""
+
+    def __init__(self) -> None:
+        self.sent: dict[str, list[Ref]] = defaultdict(list)
+
+    def send(self, ref: Ref, stage: str) -> None:
+        self.sent[stage].append(ref)
+
+    def waiting(self, stage: str) -> int:
+        return len(self.sent[stage])
+
+
+class MemoryProgress:
+    """`ProgressBoard` in one process."""
+
+    def __init__(self) -> None:
+        self._fractions: dict[str, dict[str, float]] = defaultdict(dict)
+
+    def report(self, ref: Ref, fraction: float, *, now: bool = False) -> None:
+        self._fractions[ref.job][ref.step] = fraction
+
+    def fractions(self, job_id: str) -> Mapping[str, float]:
+        return dict(self._fractions[job_id])

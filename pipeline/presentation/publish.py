@@ -1,0 +1,162 @@
+"""Publishing: the protocol by which a version becomes public, whoever races and whoever dies (DESIGN §7).
+
+The law: `presentations/<000n>/presentation.json` is the version. It is written once, create-only, and last: whoever
+sees it may rely on everything that it names. The order of a publication is
+
+    1. the media playlists, in a folder of the version's own that is named by a digest of what they say;
+    2. `presentation.json`, create-only: of many writers of version n one wins;
+    3. the doors, by compare-and-swap, never to a lower version.
+
+The digest keeps racers apart: two that composed different versions n write to different folders, so the winner's holds
+nothing of the loser's, and two attempts of the same work meet each other's files, which are equal. A crash before 2
+leaves files that nothing names (the loser removes its own; the janitor finds the others: whatever lies in a version's
+folder beside `presentation.json` and the folder that it names). A crash after 2 leaves doors that lag behind: each is
+whole and leads to a whole version, and `mend`, which any later attempt begins with, moves them on.
+
+The doors' text is rendered from the JSON alone, so whoever comes next can finish the work of one who died.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+
+from pipeline import keys
+from pipeline.errors import PipelineError
+from pipeline.ports import ObjectNotFound, PreconditionFailed, Storage
+from pipeline.presentation.dash import render_dash
+from pipeline.presentation.hls import render_master, render_playlists
+from pipeline.presentation.model import SCHEMA, Effect, Presentation, marked_version
+from pipeline.tasks import from_json, to_json
+
+Composer = Callable[[Presentation | None], Presentation]
+"""The next version on top of the given one (None: there is none yet). Called once more after every lost race."""
+
+_JSON = "presentation.json"
+_VERSION = re.compile(r"(\d{4,})/presentation\.json")
+_TRIES = 100
+"""Races that one publication may lose. Each is another's success, so an asset would need as many jobs at once."""
+
+
+def publish(storage: Storage, asset: str, effect: Effect, compose: Composer) -> Presentation:
+    """Make the change `effect` public, once: returns the first version seen that has it, with the doors at the latest.
+
+    `compose` answers with the next version, with `effect` among its effects. Raises what the storage raises; calling
+    again then completes what was begun, and never applies the effect twice.
+    """
+    for _ in range(_TRIES):
+        previous = latest(storage, asset)
+        if previous is not None and effect in previous.effects:
+            mend(storage, asset)
+            return previous
+        presentation = _named(compose(previous))
+        if _claim(storage, presentation):
+            mend(storage, asset)
+            return presentation
+    raise _contended(asset)
+
+
+def latest(storage: Storage, asset: str) -> Presentation | None:
+    """The highest version of the asset, or None where nothing was published yet."""
+    root = keys.versions(asset)
+    found = (_VERSION.fullmatch(stored.key.removeprefix(root)) for stored in storage.list(root))
+    numbers = [int(match[1]) for match in found if match]
+    return _load(storage, asset, max(numbers)) if numbers else None
+
+
+def mend(storage: Storage, asset: str) -> Presentation | None:
+    """Move doors that lag behind to the latest version, and return it. Idempotent; any worker may do it at any time."""
+    presentation = latest(storage, asset)
+    if presentation is not None:
+        for key, text in render_doors(presentation).items():
+            _flip(storage, key, text, presentation)
+    return presentation
+
+
+def render_doors(presentation: Presentation) -> dict[str, str]:
+    """The stable doors of the asset, by storage key."""
+    return {
+        keys.hls_door(presentation.asset): render_master(presentation),
+        keys.dash_door(presentation.asset): render_dash(presentation),
+    }
+
+
+# -- a version --------------------------------------------------------------------------------------------------------
+
+
+def _named(presentation: Presentation) -> Presentation:
+    """With the name of its playlists' folder, and a nonce that no other attempt has."""
+    # What a playlist says depends on how deep its folder lies, not on its name: any name serves to render them.
+    playlists = render_playlists(replace(presentation, playlists="-"))
+    return replace(presentation, playlists=_digest(playlists), nonce=secrets.token_hex(8))
+
+
+def _digest(playlists: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(sorted(playlists.items())).encode()).hexdigest()[:12]
+
+
+def _claim(storage: Storage, presentation: Presentation) -> bool:
+    """Write the version. False: another has it; nothing of ours is left behind."""
+    for key, text in render_playlists(presentation).items():
+        with suppress(PreconditionFailed):  # an earlier attempt of the same work wrote the same there
+            storage.put(key, text.encode(), absent=True)
+    if _create(storage, presentation):
+        return True
+    winner = _load(storage, presentation.asset, presentation.version)
+    if winner.nonce == presentation.nonce:  # our own write, whose reply was lost
+        return True
+    if winner.folder != presentation.folder:
+        # Whoever else wrote there composed the same version, and has lost it too.
+        storage.delete(presentation.folder)
+    return False
+
+
+def _create(storage: Storage, presentation: Presentation) -> bool:
+    key, body = _json_key(presentation.asset, presentation.version), to_json(presentation).encode()
+    try:
+        storage.put(key, body, absent=True)
+    except PreconditionFailed:
+        return False
+    except PipelineError as error:
+        if error.code != "storage_unavailable" or storage.stat(key) is None:
+            raise
+        return False  # it is there: our own, or another's
+    return True
+
+
+def _load(storage: Storage, asset: str, number: int) -> Presentation:
+    text = storage.get(_json_key(asset, number))
+    found = int(json.loads(text)["schema"])
+    if found > SCHEMA:
+        raise PipelineError("schema_newer", what=f"presentation {number} of {asset}", found=found, known=SCHEMA)
+    return from_json(Presentation, text)
+
+
+def _json_key(asset: str, number: int) -> str:
+    return keys.version(asset, number) + _JSON
+
+
+# -- the doors --------------------------------------------------------------------------------------------------------
+
+
+def _flip(storage: Storage, key: str, text: str, presentation: Presentation) -> None:
+    """Point a door to this version, unless it leads to it or to a higher one already."""
+    for _ in range(_TRIES):
+        with suppress(PreconditionFailed, ObjectNotFound):  # somebody moved it meanwhile: look again
+            # The etag first: if the door moves before it is read, the swap fails.
+            seen = storage.stat(key)
+            if seen is None:
+                storage.put(key, text.encode(), absent=True)
+            elif marked_version(storage.get(key).decode(errors="replace")) < presentation.version:
+                storage.put(key, text.encode(), match=seen.etag)
+            return
+    raise _contended(presentation.asset)
+
+
+def _contended(asset: str) -> PipelineError:
+    return PipelineError("storage_unavailable", reason=f"too many writers publish {asset} at once")

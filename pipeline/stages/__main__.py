@@ -1,0 +1,150 @@
+"""The stage's own process: `python -m pipeline.stages FD`.
+
+It gives away what it does not need (network, memory, further files) *before* it opens anything hostile, runs one stage,
+and speaks to its parent in JSON lines over the socket FD. Loading happens before the task is known, so that a process
+that was started ahead of time begins at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any, TextIO
+
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWNET = 0x40000000
+PR_SET_PDEATHSIG = 1
+
+
+def main(fd: int) -> int:
+    channel = socket.socket(fileno=fd)
+    lines = channel.makefile("r", encoding="utf-8")
+    say = Voice(channel.makefile("w", encoding="utf-8"))
+    _die_with_parent()
+    network = _leave_network()
+    _preload()
+    say(hello={"network": network})
+    order = lines.readline()
+    if not order:
+        return 0
+    threading.Thread(target=_die_on_eof, args=(lines,), daemon=True).start()
+    _run(json.loads(order), say)
+    return 0
+
+
+class Voice:
+    """Messages to the parent, one JSON object a line."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def __call__(self, **message: Any) -> None:
+        with self._lock:
+            self._stream.write(json.dumps(message) + "\n")
+            self._stream.flush()
+
+
+class FolderOutputs:
+    """`Outputs` in the scratch folder; the parent stores what is done."""
+
+    def __init__(self, folder: Path, say: Voice) -> None:
+        self._folder = folder
+        self._say = say
+
+    def path(self, name: str) -> Path:
+        path = self._folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def done(self, name: str) -> None:
+        self._say(done=name)
+
+
+def _run(order: dict[str, Any], say: Voice) -> None:
+    from pipeline.errors import PipelineError
+    from pipeline.stages import STAGES
+    from pipeline.tasks import from_json, to_json
+
+    entry = STAGES[order["stage"]]
+    inputs = {name: Path(path) for name, path in order["inputs"].items()}
+    out = FolderOutputs(Path(order["out"]), say)
+    try:
+        _limit(order["limits"])
+        facts = entry.load()(from_json(entry.task, order["task"]), inputs, out, lambda fraction: say(tick=fraction))
+        say(facts=to_json(facts), cpu_s=round(time.process_time(), 3))
+    except PipelineError as error:
+        say(error=error.document(), log=error.log or "")
+    except MemoryError:
+        say(error=PipelineError("stage_out_of_memory", stage=order["stage"], **_memory(order)).document(), log="")
+    except OSError as error:
+        full = error.errno in (28, 122)  # ENOSPC, EDQUOT
+        code = ("storage_full", {"where": "the scratch disk"}) if full else ("stage_failed", _unknown(order, error))
+        say(error=PipelineError(code[0], **code[1]).document(), log=traceback.format_exc())
+    except Exception as error:  # whatever a stage raises, its parent hears a code
+        say(error=PipelineError("stage_failed", **_unknown(order, error)).document(), log=traceback.format_exc())
+
+
+def _memory(order: dict[str, Any]) -> dict[str, Any]:
+    return {"limit_bytes": order["limits"]["memory_bytes"]}
+
+
+def _unknown(order: dict[str, Any], error: Exception) -> dict[str, Any]:
+    return {"stage": order["stage"], "reason": type(error).__name__}
+
+
+def _preload() -> None:
+    """What every stage needs, loaded while nobody waits for it."""
+    import av
+
+    import pipeline.stages
+    import pipeline.tasks  # noqa: F401
+
+    av.logging.set_level(av.logging.ERROR)
+
+
+def _limit(limits: dict[str, int]) -> None:
+    """Hard limits of the system: a bomb ends as an error of this process, not of the machine."""
+    for kind, value in (
+        (resource.RLIMIT_AS, limits["memory_bytes"]),
+        (resource.RLIMIT_FSIZE, limits["file_bytes"]),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, 256),
+    ):
+        with contextlib.suppress(ValueError, OSError):  # a lower hard limit of the surroundings stays
+            resource.setrlimit(kind, (value, value))
+
+
+def _leave_network() -> str:
+    """Move into a network namespace without interfaces. Best effort: `doctor` tells where the system refuses."""
+    if not sys.platform.startswith("linux"):
+        return "open"
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNET) == 0 or libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0:
+        return "none"
+    return "open"
+
+
+def _die_with_parent() -> None:
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _die_on_eof(lines: TextIO) -> None:
+    """Elsewhere than on Linux a dead parent shows as the end of the channel."""
+    if not lines.readline():
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))

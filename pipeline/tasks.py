@@ -1,0 +1,325 @@
+"""The vocabulary: what each stage is asked, and what it answers.
+
+Everything here is a frozen value that travels as JSON between the record, the workbench and the stage's own process.
+Times are `Fraction` seconds or integer ticks of a stated timescale; nothing here is a float second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal, TypeVar
+
+from pydantic import TypeAdapter
+
+T = TypeVar("T")
+
+
+def to_json(value: object) -> str:
+    """Any value of this module (or of another module of the library) as compact JSON."""
+    return TypeAdapter(type(value)).dump_json(value).decode()
+
+
+def from_json(kind: type[T], text: str | bytes) -> T:
+    """The value of type `kind` that `to_json` wrote. Raises `pydantic.ValidationError`."""
+    return TypeAdapter(kind).validate_json(text)
+
+
+# -- what a source is -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Color:
+    """Colour description by FFmpeg's names (`tv`, `bt709`, `smpte2084` …); None where the source does not say."""
+
+    range: str | None = None
+    primaries: str | None = None
+    transfer: str | None = None
+    matrix: str | None = None
+
+    @property
+    def hdr(self) -> bool:
+        return self.transfer in ("smpte2084", "arib-std-b67")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoStream:
+    """The picture of a source. Times are in seconds of the source's own clock, after edit lists."""
+
+    index: int
+    codec: str
+    width: int
+    """Stored width in pixels, before aspect ratio and rotation."""
+    height: int
+    sample_aspect_ratio: Fraction = Fraction(1)
+    rotation: Literal[0, 90, 180, 270] = 0
+    """Degrees clockwise that the stored picture must be turned to be upright."""
+    pix_fmt: str = "yuv420p"
+    color: Color = Color()
+    interlaced: bool = False
+    rate: Fraction
+    """Measured frames a second (of the constant grid, or the typical one where the rate varies)."""
+    constant: bool = True
+    """False: the distances between frames vary (VFR)."""
+    frames: int
+    """Presented frames of the source."""
+    start: Fraction
+    """Time of the first presented frame."""
+    end: Fraction
+    """End of the last presented frame."""
+
+    @property
+    def display_size(self) -> tuple[int, int]:
+        """(width, height) in square pixels, upright."""
+        width, height = round(self.width * self.sample_aspect_ratio), self.height
+        return (height, width) if self.rotation in (90, 270) else (width, height)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioStream:
+    """One sound track of a source."""
+
+    index: int
+    codec: str
+    channels: int
+    layout: str
+    sample_rate: int
+    language: str = "und"
+    """BCP 47 tag, lower case; `und` where the source does not say."""
+    title: str | None = None
+    default: bool = False
+    start: Fraction
+    end: Fraction
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediaInfo:
+    """What ingest learned of a source, as far as planning needs it; the long form is `private/<asset>/media.json`."""
+
+    format: str
+    size: int
+    """Bytes."""
+    duration: Fraction
+    """Seconds from the earliest presented sample to the end of the last one."""
+    start: Fraction
+    """Source time of the earliest presented sample: t = 0 of the asset."""
+    video: VideoStream | None = None
+    audio: tuple[AudioStream, ...] = ()
+    seekable: bool = True
+    """False: seeking is not reliable, so the whole picture is one chunk."""
+    keyframes: tuple[Fraction, ...] = ()
+    """Times of the keyframes; only in the long form."""
+
+
+# -- what is made of it -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline:
+    """The output grid, frozen in the plan: every frame, keyframe and segment boundary follows from it.
+
+    Output frame n covers [n/rate, (n+1)/rate). An asset without a picture counts AAC frames (rate 48000/1024).
+    """
+
+    rate: Fraction
+    frames: int
+    start: Fraction = Fraction(0)
+    """Source time of output frame 0."""
+    segment: Fraction = Fraction(4)
+    """Nominal segment duration S in seconds: segment k starts at the first frame with time >= k·S."""
+    keyframe: Fraction = Fraction(2)
+    """Nominal distance of forced keyframes in seconds."""
+    cuts: tuple[Fraction, ...] = ()
+    """Forced boundaries (ad breaks) in output seconds."""
+
+    @property
+    def duration(self) -> Fraction:
+        """Seconds."""
+        return self.frames / self.rate
+
+    @property
+    def timescale(self) -> int:
+        """Ticks a second of the video tracks: every output frame lasts a whole number of ticks."""
+        return self.rate.numerator * (1 if self.rate.numerator >= 1000 else 1000)
+
+    @property
+    def frame_ticks(self) -> int:
+        return int(self.timescale / self.rate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """One box of the ladder for one source: the size of its picture and the encoder's settings."""
+
+    name: str
+    """`240p` … `1080p`, or the short side of a source that is smaller than every asked rung."""
+    width: int
+    height: int
+    crf: float
+    maxrate: int
+    """Bits a second."""
+    bufsize: int
+    """Bits."""
+    preset: str
+    profile: str = "high"
+    options: tuple[tuple[str, str], ...] = ()
+    """Further encoder options of the profile, in order."""
+
+    @property
+    def track(self) -> str:
+        """Name of the track and of its folder."""
+        return f"video-{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioRendition:
+    """One sound track to make."""
+
+    track: str
+    stream: AudioStream
+    bitrate: int
+    """Bits a second."""
+    sample_rate: int = 48000
+    channels: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blueprint:
+    """Everything about the output that was decided once ingest knew the source; steps only say which part they make."""
+
+    media: MediaInfo
+    timeline: Timeline
+    rungs: tuple[Rung, ...] = ()
+    audio: tuple[AudioRendition, ...] = ()
+    encoder: str = ""
+    """Fingerprint of the encoder build; part of every recipe."""
+
+
+# -- questions and answers of the stages ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a source may be. None: no limit."""
+
+    max_bytes: int | None = 64 * 1024**3
+    max_duration_s: int | None = 12 * 3600
+    max_pixels: int = 8192 * 8192
+    max_streams: int = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestTask:
+    """Learn what the source at `source` (a storage key) is; refuse what cannot be served."""
+
+    asset: str
+    url: str
+    """Where the source comes from; the workbench fetches it to `source` before the stage runs."""
+    source: str
+    limits: Limits = Limits()
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestFacts:
+    media: MediaInfo
+    encoder: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranscodeTask:
+    """Make the segments [first_segment, last_segment) of the grid for every rung, in one decode.
+
+    Outputs are named `<track>/init.mp4` and `<track>/<start tick>.m4s`.
+    """
+
+    asset: str
+    source: str
+    video: VideoStream
+    timeline: Timeline
+    rungs: tuple[Rung, ...]
+    first_segment: int
+    last_segment: int
+    seekable: bool = True
+    encoder: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioTask:
+    """Make one whole sound track. Outputs are named `<track>/init.mp4` and `<track>/<start tick>.m4s`."""
+
+    asset: str
+    source: str
+    rendition: AudioRendition
+    timeline: Timeline
+    encoder: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keyframe:
+    """Where an IDR lies inside its segment."""
+
+    tick: int
+    """Presentation time in the track's timescale."""
+    offset: int
+    """First byte of its `moof`."""
+    size: int
+    """Bytes from there to the end of the IDR picture's data."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """One immutable CMAF media segment."""
+
+    start: int
+    """Ticks of the track's timescale."""
+    duration: int
+    """Ticks."""
+    key: str
+    """Storage key."""
+    size: int
+    """Bytes."""
+    keyframes: tuple[Keyframe, ...] = ()
+    """Every IDR of a video segment; empty for sound."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A run of segments of one track, as a step made it and storage holds it."""
+
+    track: str
+    kind: Literal["video", "audio"]
+    codec: str
+    """RFC 6381: `avc1.64001f`, `mp4a.40.2`."""
+    timescale: int
+    init: str
+    """Storage key of the init segment."""
+    init_digest: str
+    """SHA-256 of the init segment: the parts of one track must agree."""
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartsFacts:
+    """What transcode and audio answer."""
+
+    parts: tuple[Part, ...]
+    media_s: Fraction
+    """Seconds of output made, for the realtime factor."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackageTask:
+    """Check the parts against each other and compose them into tracks of a presentation."""
+
+    asset: str
+    blueprint: Blueprint
+    receipts: tuple[str, ...]
+    """Storage keys of the receipts of every step that made parts."""
+
+
+Task = IngestTask | TranscodeTask | AudioTask | PackageTask
+
+
+def as_data(value: object) -> Any:
+    """The value as JSON-like data (dicts, lists, strings, numbers)."""
+    return TypeAdapter(type(value)).dump_python(value, mode="json")

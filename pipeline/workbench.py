@@ -1,0 +1,471 @@
+"""One step on one machine: fetch, run the stage in its sandbox, store, publish, tell the conductor.
+
+Everything that touches keys, uploads and public state happens here, in the parent; the stage sees only files. Whatever
+becomes of the attempt, its scratch folder is gone afterwards, and exactly one of finish, fail, hand back or nothing
+(the step is no longer ours) reaches the conductor.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import logging
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline import keys, plan
+from pipeline.conductor import LEASE_S, Answer, Attempt, Conductor, Published
+from pipeline.document import Rendition
+from pipeline.errors import PipelineError
+from pipeline.fetch import fetch
+from pipeline.media.boxes import scan_segment
+from pipeline.ports import Clock, ObjectNotFound, PreconditionFailed, ProgressBoard, Storage
+from pipeline.presentation.compose import compose
+from pipeline.presentation.model import Effect, Presentation
+from pipeline.presentation.publish import publish
+from pipeline.sandbox import Child, ChildKilled, ChildLimits, Nursery
+from pipeline.stages import STAGES
+from pipeline.stages.package import PackageFacts
+from pipeline.tasks import (
+    AudioTask,
+    IngestFacts,
+    IngestTask,
+    PackageTask,
+    Part,
+    PartsFacts,
+    Segment,
+    Task,
+    TranscodeTask,
+    from_json,
+    to_json,
+)
+
+log = logging.getLogger("reelway.workbench")
+
+
+class Verdict(enum.StrEnum):
+    """Why an attempt was stopped from outside."""
+
+    LOST = "lost"
+    """The step is no longer ours: cancelled, or taken over."""
+    STALLED = "stalled"
+    """No progress for the stage's stall limit."""
+    TIMED_OUT = "timed_out"
+    """Longer than the wall limit."""
+    HANDED_BACK = "handed_back"
+    """The worker is draining."""
+
+
+class Stopped(Exception):
+    """The attempt ends now, for this reason."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        self.verdict = verdict
+        super().__init__(verdict.value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchLimits:
+    """What one attempt may take."""
+
+    child: ChildLimits = field(default_factory=ChildLimits)
+    wall_s: float = 6 * 3600.0
+    local_sources: bool = False
+    """Sources may be files of this machine (a private fleet); never where strangers send requests."""
+
+
+class Watch:
+    """Keeps the lease while the work moves, and ends the child when it must not go on."""
+
+    def __init__(self, conductor: Conductor, attempt: Attempt, clock: Clock, *, stall_s: float, wall_s: float) -> None:
+        self._conductor = conductor
+        self._attempt = attempt
+        self._clock = clock
+        self._stall_s = stall_s
+        self._deadline = clock.monotonic() + wall_s
+        self._moved = clock.monotonic()
+        self._child: Child | None = None
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self.verdict: Verdict | None = None
+        self._thread = threading.Thread(target=self._keep, name=f"lease-{attempt.ref}", daemon=True)
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def moved(self) -> None:
+        """There was progress."""
+        self._moved = self._clock.monotonic()
+
+    def guard(self, child: Child) -> None:
+        """End this child when the verdict falls."""
+        with self._lock:
+            self._child = child
+        self.check_child()
+
+    def check_child(self) -> None:
+        if self.verdict is not None and self._child is not None:
+            self._child.kill()
+
+    def check(self) -> None:
+        """Raises `Stopped` when the attempt must not go on."""
+        if self.verdict is not None:
+            raise Stopped(self.verdict)
+
+    def stop(self, verdict: Verdict) -> None:
+        with self._lock:
+            self.verdict = self.verdict or verdict
+        self.check_child()
+
+    def _keep(self) -> None:
+        while not self._ended.wait(LEASE_S / 3):
+            now = self._clock.monotonic()
+            if now - self._moved > self._stall_s:
+                self.stop(Verdict.STALLED)
+            elif now > self._deadline:
+                self.stop(Verdict.TIMED_OUT)
+            with suppress(PipelineError):  # Redis is away: that is an outage, not a loss; the next round asks again
+                if not self._conductor.renew(self._attempt):
+                    self.stop(Verdict.LOST)
+            if self.verdict is not None:
+                return
+
+
+@dataclass
+class _Attempt:
+    """What the handlers of one attempt share."""
+
+    attempt: Attempt
+    task: Task
+    scratch: Path
+    watch: Watch
+    child_cpu_s: float = 0.0
+    renamed: dict[str, Segment] = field(default_factory=dict)
+    """Segments that storage held already with other bytes, described as they are stored."""
+
+
+class Workbench:
+    """Does steps. One instance serves all slots of a worker."""
+
+    def __init__(
+        self,
+        conductor: Conductor,
+        storage: Storage,
+        progress: ProgressBoard,
+        clock: Clock,
+        scratch: Path,
+        *,
+        limits: BenchLimits = BenchLimits(),
+    ) -> None:
+        self.conductor = conductor
+        self.storage = storage
+        self.progress = progress
+        self.clock = clock
+        self.scratch = scratch
+        self.limits = limits
+        self.nursery = Nursery(scratch)
+        self._watches: dict[str, list[Watch]] = {}
+        self._lock = threading.Lock()
+
+    # -- from outside -------------------------------------------------------------------------------------------------
+
+    def stop_job(self, job_id: str) -> None:
+        """The job has ended: whatever runs of it here ends within a moment."""
+        for watch in self._of(job_id):
+            watch.stop(Verdict.LOST)
+
+    def hand_back_all(self) -> None:
+        """The worker is draining: every attempt ends and goes back unharmed."""
+        with self._lock:
+            watches = [watch for held in self._watches.values() for watch in held]
+        for watch in watches:
+            watch.stop(Verdict.HANDED_BACK)
+
+    def _of(self, job_id: str) -> list[Watch]:
+        with self._lock:
+            return list(self._watches.get(job_id, ()))
+
+    # -- one attempt --------------------------------------------------------------------------------------------------
+
+    def run(self, attempt: Attempt) -> str:
+        """Do the step and commit its outcome. Returns the outcome for the metrics: `succeeded`, a code, `lost` …"""
+        entry = STAGES[attempt.step.stage]
+        with (
+            tempfile.TemporaryDirectory(prefix="step-", dir=self.scratch, ignore_cleanup_errors=True) as folder,
+            Watch(self.conductor, attempt, self.clock, stall_s=entry.stall_s, wall_s=self.limits.wall_s) as watch,
+        ):
+            self._register(attempt, watch)
+            try:
+                return self._outcome(attempt, Path(folder), watch, entry.stall_s)
+            finally:
+                self._forget(attempt, watch)
+
+    def _outcome(self, attempt: Attempt, folder: Path, watch: Watch, stall_s: float) -> str:
+        try:
+            answer = self._work(attempt, folder, watch)
+        except Stopped as stopped:
+            return self._stopped(attempt, stopped.verdict, stall_s)
+        except PipelineError as error:
+            log.warning(
+                "step failed",
+                extra={"action": "step.failed", "ref": str(attempt.ref), "code": error.code, "detail": error.log},
+            )
+            failure = error
+            return error.code if self._insist(lambda: self.conductor.fail(attempt, failure)) else "lost"
+        return "succeeded" if self._insist(lambda: self.conductor.finish(attempt, answer)) else "lost"
+
+    @staticmethod
+    def _insist(commit: Callable[[], bool]) -> bool:
+        """Commit an outcome through an outage of the store: the work is done, only the record does not know it yet."""
+        for pause_s in (*([0.5] * 20), *([2.0] * 300)):
+            try:
+                return commit()
+            except PipelineError as error:
+                if not error.retryable:
+                    raise
+                threading.Event().wait(pause_s)
+        return commit()
+
+    def _stopped(self, attempt: Attempt, verdict: Verdict, stall_s: float) -> str:
+        stage = attempt.step.stage
+        stalled = PipelineError("stalled", stage=stage, seconds=round(stall_s))
+        timed_out = PipelineError("timed_out", stage=stage, seconds=round(self.limits.wall_s))
+        if verdict is Verdict.HANDED_BACK:
+            self._insist(lambda: self.conductor.hand_back(attempt))
+        elif verdict is Verdict.STALLED:
+            self._insist(lambda: self.conductor.fail(attempt, stalled))
+        elif verdict is Verdict.TIMED_OUT:
+            self._insist(lambda: self.conductor.fail(attempt, timed_out))
+        return verdict.value
+
+    def _work(self, attempt: Attempt, folder: Path, watch: Watch) -> Answer:
+        task = plan.task(attempt.job, attempt.step)
+        held = _Attempt(attempt=attempt, task=task, scratch=folder, watch=watch)
+        inputs = self._inputs(held)
+        watch.check()
+        store, answer = self._handlers[type(task)]
+        facts = self._run_stage(held, inputs, lambda name, path: store(self, held, name, path))
+        watch.check()
+        return answer(self, held, facts)
+
+    def _run_stage(self, held: _Attempt, inputs: Mapping[str, Path], store: Callable[[str, Path], None]) -> str:
+        """Run the stage's child to its end; returns its facts as JSON."""
+        out = held.scratch / "out"
+        out.mkdir()
+        child = self.nursery.take()
+        facts = ""
+        try:
+            held.watch.guard(child)
+            stage = held.attempt.step.stage
+            for message in child.run(stage, to_json(held.task), inputs, out, self.limits.child):
+                held.watch.check()
+                if "tick" in message:
+                    held.watch.moved()
+                    self.progress.report(held.attempt.ref, message["tick"])
+                elif "done" in message:
+                    path = out / message["done"]
+                    store(message["done"], path)
+                    path.unlink(missing_ok=True)
+                    held.watch.moved()
+                facts = message.get("facts", facts)
+        except ChildKilled:
+            held.watch.check()
+            raise PipelineError("stage_crashed", stage=held.attempt.step.stage, reason="killed") from None
+        finally:
+            held.child_cpu_s = child.cpu_s
+            child.kill()
+            child.close()
+        return facts
+
+    # -- inputs -------------------------------------------------------------------------------------------------------
+
+    def _inputs(self, held: _Attempt) -> Mapping[str, Path]:
+        task = held.task
+        if isinstance(task, PackageTask):
+            return {str(number): self._local(held, key) for number, key in enumerate(task.receipts)}
+        if isinstance(task, IngestTask):
+            fetch(self.storage, task, local=self.limits.local_sources, moved=held.watch.moved)
+        return {"source": self._local(held, task.source)}
+
+    def _local(self, held: _Attempt, key: str) -> Path:
+        """The object as a file: in place where storage is a folder, else a copy in scratch."""
+        path = self.storage.local_path(key)
+        if path is not None:
+            return path
+        copy = held.scratch / hashlib.sha256(key.encode()).hexdigest()[:16]
+        with suppress(ObjectNotFound), copy.open("wb") as file:
+            size = self.storage.stat(key)
+            for offset in range(0, size.size if size else 0, _BLOCK):
+                file.write(self.storage.get(key, offset, _BLOCK))
+                held.watch.moved()
+                held.watch.check()
+        return copy
+
+    # -- ingest -------------------------------------------------------------------------------------------------------
+
+    def _store_private(self, held: _Attempt, name: str, path: Path) -> None:
+        """`media.json`: the long form of what ingest learned."""
+        assert name == "media.json", name
+        self.storage.put(keys.media(held.task.asset), path)
+
+    def _ingested(self, held: _Attempt, facts: str) -> Answer:
+        learned = from_json(IngestFacts, facts)
+        assert isinstance(held.task, IngestTask)
+        media = learned.media
+        return Answer(
+            facts={
+                "media": keys.media(held.task.asset),
+                "bytes": media.size,
+                "duration_s": round(float(media.duration), 3),
+                "cpu_s": held.child_cpu_s,
+            },
+            ingest=learned,
+            source=held.task.source,
+        )
+
+    # -- segments -----------------------------------------------------------------------------------------------------
+
+    def _store_segment(self, held: _Attempt, name: str, path: Path) -> None:
+        """Create-only: a segment that is there already was made by the same recipe, and stays."""
+        key = self._folder(held, name) + name.partition("/")[2]
+        try:
+            self.storage.put(key, path, absent=True)
+        except PreconditionFailed:
+            stored = self.storage.get(key)
+            if stored == path.read_bytes():
+                return
+            if name.endswith("/init.mp4"):
+                raise PipelineError("encoder_mismatch", track=name.partition("/")[0]) from None
+            held.renamed[name] = self._stored_segment(key, stored)
+
+    def _stored_segment(self, key: str, stored: bytes) -> Segment:
+        """Describe a segment that another attempt stored, from its own bytes."""
+        init = self.storage.get(f"{key.rpartition('/')[0]}/init.mp4")
+        scan = scan_segment(stored, init)
+        return Segment(
+            start=scan.start, duration=scan.duration, key=key, size=len(stored), keyframes=scan.keyframes
+        )
+
+    def _folder(self, held: _Attempt, name: str) -> str:
+        """Storage folder of the track that an output belongs to."""
+        task, track = held.task, name.partition("/")[0]
+        if isinstance(task, AudioTask):
+            return keys.track(task.asset, track, keys.recipe(task.rendition, task.timeline, task.encoder))
+        assert isinstance(task, TranscodeTask)
+        rung = next(rung for rung in task.rungs if rung.track == track)
+        return keys.track(task.asset, track, keys.recipe(rung, task.timeline, task.encoder))
+
+    def _parts_made(self, held: _Attempt, facts: str) -> Answer:
+        """The receipt describes what storage holds; it is written before the commit that names it."""
+        made = from_json(PartsFacts, facts)
+        parts = tuple(self._stored_part(held, part) for part in made.parts)
+        attempt = held.attempt
+        key = keys.receipt(held.task.asset, attempt.ref.job, attempt.ref.step, attempt.fence)
+        self.storage.put(key, to_json(replace(made, parts=parts)).encode())
+        segments = [segment for part in parts for segment in part.segments]
+        return Answer(
+            facts={
+                "receipt": key,
+                "segments": len(segments),
+                "bytes": sum(segment.size for segment in segments),
+                "media_s": round(float(made.media_s), 3),
+                "cpu_s": held.child_cpu_s,
+            }
+        )
+
+    def _stored_part(self, held: _Attempt, part: Part) -> Part:
+        folder = self._folder(held, f"{part.track}/")
+        segments = tuple(
+            held.renamed.get(f"{part.track}/{segment.key}", replace(segment, key=folder + segment.key))
+            for segment in part.segments
+        )
+        return replace(part, init=folder + part.init, segments=segments)
+
+    # -- publishing ---------------------------------------------------------------------------------------------------
+
+    def _no_outputs(self, held: _Attempt, name: str, path: Path) -> None:
+        raise AssertionError(f"{held.attempt.step.stage} has no outputs, but made {name}")
+
+    def _packaged(self, held: _Attempt, facts: str) -> Answer:
+        packaged = from_json(PackageFacts, facts)
+        assert isinstance(held.task, PackageTask)
+        timeline = held.task.blueprint.timeline
+        effect = Effect(job=held.attempt.ref.job, step=held.attempt.ref.step)
+
+        def next_version(previous: Presentation | None) -> Presentation:
+            return compose(
+                previous,
+                asset=held.task.asset,
+                tracks=packaged.tracks,
+                duration=timeline.duration,
+                segment=timeline.segment,
+                effect=effect,
+            )
+
+        if not self.conductor.publishing(held.attempt):
+            raise Stopped(Verdict.LOST)
+        presentation = publish(self.storage, held.task.asset, effect, next_version)
+        return Answer(facts={"version": presentation.version}, published=published(presentation))
+
+    _handlers: Mapping[type[Any], tuple[Callable[..., None], Callable[..., Answer]]] = {
+        IngestTask: (_store_private, _ingested),
+        TranscodeTask: (_store_segment, _parts_made),
+        AudioTask: (_store_segment, _parts_made),
+        PackageTask: (_no_outputs, _packaged),
+    }
+
+    # -- bookkeeping --------------------------------------------------------------------------------------------------
+
+    def _register(self, attempt: Attempt, watch: Watch) -> None:
+        with self._lock:
+            self._watches.setdefault(attempt.ref.job, []).append(watch)
+
+    def _forget(self, attempt: Attempt, watch: Watch) -> None:
+        with self._lock:
+            held = self._watches[attempt.ref.job]
+            held.remove(watch)
+            if not held:
+                del self._watches[attempt.ref.job]
+
+    def close(self) -> None:
+        self.nursery.close()
+        with suppress(OSError):
+            shutil.rmtree(self.scratch)
+
+
+_BLOCK = 8 * 1024**2
+
+
+def published(presentation: Presentation) -> Published:
+    """What the document and the events say of a presentation."""
+    tracks = [*presentation.video, *presentation.audio]
+    return Published(
+        version=presentation.version,
+        duration_ms=round(presentation.duration * 1000),
+        segments=max((len(track.segments) for track in tracks), default=0),
+        renditions=tuple(
+            Rendition(
+                name=track.id,
+                kind=track.kind,
+                codec=track.codec,
+                width=track.width,
+                height=track.height,
+                frame_rate=round(float(track.frame_rate), 3) if track.frame_rate else None,
+                language=track.language if track.kind == "audio" else None,
+                bandwidth=track.bandwidth,
+                bytes=track.size,
+            )
+            for track in tracks
+        ),
+    )

@@ -1,0 +1,152 @@
+"""A real redis-server for tests: on a socket of its own, and stopped, paused and killed by its own id.
+
+Import the fixtures that a module needs:
+
+    from redis_server import RedisServer, redis_server  # noqa: F401
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import redis
+
+from workers.embedded import Server, end, find_server, leashed, server_command, short_folder
+from workers.redis_client import Client, connect
+
+
+class RedisServer:
+    """One redis-server that a test may stop, pause, kill and start again; what it wrote stays."""
+
+    def __init__(self, server: Server, *, appendonly: bool = False) -> None:
+        assert server.path is not None
+        self.path = server.path
+        self.appendonly = appendonly
+        self.folder = Path(tempfile.mkdtemp(prefix="reelway-test-", dir=short_folder()))
+        self.socket = self.folder / "redis.sock"
+        self.start()
+
+    def url(self, database: int = 0) -> str:
+        return f"unix://{self.socket}?db={database}"
+
+    def client(self, database: int = 0, *, timeout_s: float = 5.0) -> Client:
+        return connect(self.url(database), timeout_s=timeout_s)
+
+    def start(self) -> None:
+        command = server_command(self.path, self.folder, socket=self.socket, appendonly=self.appendonly)
+        self.process = leashed(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 10
+        with self.client() as client:
+            while True:
+                try:
+                    client.ping()
+                    return
+                except redis.ConnectionError:
+                    assert self.process.poll() is None, (self.folder / "redis.log").read_text()
+                    assert time.monotonic() < deadline, "redis-server does not answer"
+                    time.sleep(0.01)
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.process.kill()
+        self.process.wait()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Silent, but there: connections are accepted by the kernel and nothing answers."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        end(self.process, grace_s=5)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextmanager
+def running_server(*, appendonly: bool = False) -> Iterator[RedisServer]:
+    """A server for one test. Where none can be started: skipped at home, failed in CI."""
+    found = find_server()
+    if found.path is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no redis-server of 6.2 or newer")
+    server = RedisServer(found, appendonly=appendonly)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def shared_server() -> Iterator[RedisServer]:
+    """One server for every test that leaves it as it was but for data; use `redis_server`."""
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server(shared_server: RedisServer) -> RedisServer:
+    """A running, empty server. Do not stop it: a test that breaks its server starts one with `running_server`."""
+    with shared_server.client() as client:
+        client.flushall()
+    return shared_server
+
+
+class LossyProxy:
+    """A proxy to a server's socket that can lose replies: what was asked is done, and nobody hears of it."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self.target = server.socket
+        self.path = server.folder / "proxy.sock"
+        self.lose: Callable[[bytes], bool] = lambda _request: False
+        """Asked about each request; True: pass it on, then hang up instead of answering."""
+        self.lost = 0
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(self.path))
+        self._listener.listen(64)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.path}?db=0"
+
+    def close(self) -> None:
+        self._listener.close()
+        self.path.unlink()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=[connection], daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.socket(socket.AF_UNIX) as server, suppress(OSError):
+            server.connect(str(self.target))
+            deaf = False
+            while True:
+                for ready in select.select([client, server], [], [])[0]:
+                    data = ready.recv(1 << 16)
+                    if not data:
+                        return
+                    if ready is client:
+                        deaf = self.lose(data)
+                        server.sendall(data)
+                    elif deaf:
+                        self.lost += 1
+                        return
+                    else:
+                        client.sendall(data)

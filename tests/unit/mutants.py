@@ -1,0 +1,363 @@
+"""Cores with one seeded fault each: the worlds must catch every one, or they test nothing.
+
+A mutant is the real conductor or the real store with one method changed, as a tired programmer might have written it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pipeline.conductor import READY_DUE_S, Attempt, Conductor, Decision
+from pipeline.document import load
+from pipeline.errors import PipelineError
+from pipeline.events import envelope, seal
+from pipeline.job import (
+    JOB_LEVEL,
+    AssetRecord,
+    Commit,
+    EventDraft,
+    Guard,
+    Job,
+    JobStatus,
+    Move,
+    Outcome,
+    Ref,
+    Status,
+    Step,
+)
+from pipeline.memory import MemoryJobStore, _Asset
+from pipeline.ports import JobStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mutant:
+    """One fault; the other half is real."""
+
+    conductor: type[Conductor] = Conductor
+    store: type[MemoryJobStore] = MemoryJobStore
+
+
+# -- the conductor forgets --------------------------------------------------------------------------------------------
+
+
+class ForgottenFence(Conductor):
+    """A worker's last word counts while *anybody* works on the step."""
+
+    @staticmethod
+    def _ours(attempt: Attempt, decide: Decision) -> Decision:
+        def guarded(job: Job, asset: AssetRecord) -> Commit | None:
+            return decide(job, asset) if job.steps[attempt.ref.step].status.leased else None
+
+        return guarded
+
+
+class _Rewriting:
+    """A store that changes every commit on its way."""
+
+    def __init__(self, store: JobStore, rewrite: Any) -> None:
+        self._store, self._rewrite = store, rewrite
+
+    def commit(self, commit: Commit) -> Outcome:
+        return self._store.commit(self._rewrite(commit))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+class _RewritingConductor(Conductor):
+    def __init__(self, store: JobStore, *args: Any, **options: Any) -> None:
+        super().__init__(_Rewriting(store, self._rewrite), *args, **options)
+
+    def _rewrite(self, commit: Commit) -> Commit:
+        raise NotImplementedError
+
+
+class BlindBegin(_RewritingConductor):
+    """Begin compares nothing: two workers with the same ticket both get the step."""
+
+    def _rewrite(self, commit: Commit) -> Commit:
+        begins = any(draft.type == "step.started" for draft in commit.events)
+        return replace(commit, expect={}) if begins else commit
+
+
+class DoubleEvent(Conductor):
+    """Settling a step says so twice."""
+
+    def _settle(self, job: Job, old: Step, new: Step, event: EventDraft) -> Commit:
+        commit = super()._settle(job, old, new, event)
+        return replace(commit, events=(*commit.events, event))
+
+
+class NobodyReleases(Conductor):
+    """Whoever settles a need decides from its own read whether the rest is settled: two last needs both look away."""
+
+    def _settle(self, job: Job, old: Step, new: Step, event: EventDraft) -> Commit:
+        commit = super()._settle(job, old, new, event)
+        after = replace(job, steps={**job.steps, new.id: new})
+        sure = tuple(guard for guard in commit.guards if not after.unsettled_needs(job.steps[guard.step]))
+        return replace(commit, guards=sure)
+
+
+class UnnoticedGrowth(Conductor):
+    """A step that settles while the plan grows releases only whom it saw waiting."""
+
+    def _settle(self, job: Job, old: Step, new: Step, event: EventDraft) -> Commit:
+        return replace(super()._settle(job, old, new, event), revision=None)
+
+
+class HastyClose(Conductor):
+    """Every commit tries to close the job, and close does not look whether all is settled."""
+
+    def _try(self, job_id: str, decide: Decision) -> Outcome | None:
+        outcome = super()._try(job_id, decide)
+        if outcome is not None and outcome.applied and getattr(self, "_closing", None) != job_id:
+            self._closing = job_id
+            self.close(job_id)
+        return outcome
+
+    def close(self, job_id: str) -> bool:
+        def decide(job: Job, asset: AssetRecord) -> Commit | None:
+            return self._ending(job, asset, JobStatus.SUCCEEDED, "asset.ready", load(asset.document))
+
+        return super()._try(job_id, decide) is not None
+
+
+class GreedySweep(_RewritingConductor):
+    """A sweep takes a step even if its lease was renewed since it looked."""
+
+    def _rewrite(self, commit: Commit) -> Commit:
+        return replace(commit, overdue=None)
+
+
+class StubbornSweep(Conductor):
+    """A sweep that comes second tries again and again, though there is nothing to do."""
+
+    def _try(self, job_id: str, decide: Decision) -> Outcome | None:
+        outcome = super()._try(job_id, decide)
+        if outcome is not None and not outcome.applied and not getattr(self, "_again", False):
+            self._again = True
+            try:
+                return self._carry_out(job_id, decide)
+            finally:
+                self._again = False
+        return outcome
+
+
+class UncountedLosses(Conductor):
+    """A lost worker is not counted: a poison file loops for ever."""
+
+    def _swept(self, job: Job, asset: AssetRecord, step_id: str) -> Commit | None:
+        step = job.steps.get(step_id)
+        if step is None or not step.status.leased:
+            return super()._swept(job, asset, step_id)
+        ready = step.after(Move.LOSE, worker=None)
+        error = PipelineError("worker_lost", losses=1, step=step.id)
+        event = self._step_event(job, step, "step.retrying", error=error)
+        return replace(self._move(job, step, ready, due=READY_DUE_S, events=(event,)), overdue=step_id)
+
+
+class EndlessRetries(Conductor):
+    """Transient failures are not counted."""
+
+    def _retry(self, job: Job, step: Step, error: PipelineError) -> Commit:
+        commit = super()._retry(job, step, error)
+        return replace(commit, steps={name: replace(new, retries=0) for name, new in commit.steps.items()})
+
+
+class ForgottenRetry(Conductor):
+    """A step that waits for its retry stands in no index."""
+
+    def _retry(self, job: Job, step: Step, error: PipelineError) -> Commit:
+        return replace(super()._retry(job, step, error), due={step.id: None})
+
+
+class LateCancel(Conductor):
+    """Cancel does not ask whether publishing has begun."""
+
+    def cancel(self, job_id: str) -> bool:
+        def decide(job: Job, asset: AssetRecord) -> Commit | None:
+            error = PipelineError("cancelled").document()
+            return self._ending(job, asset, JobStatus.CANCELLED, "asset.cancelled", load(asset.document), error=error)
+
+        return self._carry_out(job_id, decide) is not None
+
+
+class RacingCancel(_RewritingConductor):
+    """Cancel asks whether publishing has begun, but not whether that was still true when it committed."""
+
+    def _rewrite(self, commit: Commit) -> Commit:
+        cancels = any(draft.type == "asset.cancelled" for draft in commit.events)
+        return replace(commit, revision=None) if cancels else commit
+
+
+class FatalOptional(Conductor):
+    """An optional step's failure fails the job."""
+
+    def _failed(self, job: Job, asset: AssetRecord, step: Step, error: PipelineError) -> Commit:
+        commit = super()._failed(job, asset, replace(step, optional=False), error)
+        return replace(commit, steps={step.id: replace(commit.steps[step.id], optional=step.optional)})
+
+
+class SharedVersion(_RewritingConductor):
+    """Two changes of the document do not see each other: both become the same version."""
+
+    def _rewrite(self, commit: Commit) -> Commit:
+        return replace(commit, asset_version=None)
+
+
+class TwoCommits(Conductor):
+    """The step and its events go one after the other: between them, the worker may die."""
+
+    def _move(
+        self, job: Job, old: Step, new: Step, *, due: float | None, events: tuple[EventDraft, ...] = ()
+    ) -> Commit:
+        commit = super()._move(job, old, new, due=due)
+        if events and new.status is Status.RUNNING:
+            if self.store.commit(commit).applied:
+                self.store.commit(Commit(job=job.id, asset=job.asset, events=events))
+            return replace(commit, expect={new.id: (new.status, new.fence)})
+        return replace(commit, events=events)
+
+
+# -- the store forgets ------------------------------------------------------------------------------------------------
+
+
+class LooksTooEarly(MemoryJobStore):
+    """Guards are evaluated before the change: the last need never counts."""
+
+    def _apply(self, commit: Commit) -> Outcome:
+        before = self._jobs.get(commit.job)
+        self._old = dict(before.steps) if before else {}
+        return super()._apply(commit)
+
+    def _released(self, steps: Mapping[str, Step], guard: Guard) -> bool:  # type: ignore[override]
+        return MemoryJobStore._released({**steps, **self._old}, guard)
+
+
+class RepeatedSequence(MemoryJobStore):
+    """Events of one commit share a sequence number."""
+
+    def _announce(self, commit: Commit) -> None:
+        asset = self._assets.setdefault(commit.asset, _Asset(document={}))
+        if commit.document is not None:
+            asset.document, asset.version = commit.document, asset.version + 1
+        asset.sequence += bool(commit.events)
+        for draft in commit.events:
+            body = envelope(
+                draft,
+                asset=commit.asset,
+                job=commit.job,
+                organization=commit.organization,
+                now_ms=self.clock.now_ms(),
+                prefix=self.prefix,
+            )
+            self.events.append(json.loads(seal(body, sequence=asset.sequence, epoch=asset.epoch)))
+
+
+class EventWithoutMove(MemoryJobStore):
+    """Events are written first, and stay when the commit does not apply."""
+
+    def commit(self, commit: Commit) -> Outcome:
+        if commit.job in self._jobs and not self._holds(commit):
+            self._announce(replace(commit, document=None))
+        return super().commit(commit)
+
+
+class LastingReady(MemoryJobStore):
+    """The end of a job leaves its steps in the ready index."""
+
+    def _forget(self, job_id: str, steps: Mapping[str, Step]) -> None:
+        for step in steps.values():
+            self._due.pop(Ref(job=job_id, step=step.id), None)
+
+
+class LostTicket(MemoryJobStore):
+    """A ready step comes into the ready index once; when its ticket is lost, that was it."""
+
+    def _index(self, commit: Commit, step: Step) -> None:
+        if commit.overdue != step.id:
+            super()._index(commit, step)
+
+
+class ZombieRenewal(MemoryJobStore):
+    """Renewing does not compare the fence."""
+
+    def renew(self, ref: Ref, fence: str, lease_s: float) -> bool:
+        step = self._jobs[ref.job].steps[ref.step]
+        return super().renew(ref, step.fence, lease_s)
+
+
+class RenewsTheEnded(MemoryJobStore):
+    """Renewing does not ask whether the job has ended: a cancelled encode goes on, and its step is due for ever."""
+
+    def renew(self, ref: Ref, fence: str, lease_s: float) -> bool:
+        if self._jobs[ref.job].steps[ref.step].fence != fence:
+            return False
+        self._due[ref] = self._now() + lease_s
+        return True
+
+
+class UnwatchedEnd(MemoryJobStore):
+    """A job whose last step settled is left to the worker that settled it, which may die before it closes the job."""
+
+    def _apply(self, commit: Commit) -> Outcome:
+        outcome = super()._apply(commit)
+        if outcome.settled:
+            self._due.pop(Ref(job=commit.job, step=JOB_LEVEL), None)
+        return outcome
+
+
+class EndedIsOpen(MemoryJobStore):
+    """Commits on ended jobs apply."""
+
+    def _holds(self, commit: Commit) -> bool:
+        return super()._holds(replace(commit, job_in=frozenset(JobStatus), revision=None))
+
+
+class HalfDue(MemoryJobStore):
+    """What the guards release is not put into the due index."""
+
+    def _schedule(self, commit: Commit, released: list[str]) -> None:
+        super()._schedule(commit, [])
+        for name in released:
+            self._due.pop(Ref(job=commit.job, step=name), None)
+
+
+_CONDUCTORS = (
+    ForgottenFence,
+    BlindBegin,
+    DoubleEvent,
+    NobodyReleases,
+    UnnoticedGrowth,
+    HastyClose,
+    GreedySweep,
+    StubbornSweep,
+    UncountedLosses,
+    EndlessRetries,
+    ForgottenRetry,
+    LateCancel,
+    RacingCancel,
+    FatalOptional,
+    SharedVersion,
+    TwoCommits,
+)
+_STORES = (
+    LooksTooEarly,
+    RepeatedSequence,
+    EventWithoutMove,
+    LastingReady,
+    LostTicket,
+    ZombieRenewal,
+    RenewsTheEnded,
+    UnwatchedEnd,
+    EndedIsOpen,
+    HalfDue,
+)
+
+MUTANTS: Mapping[str, Mutant] = {
+    **{kind.__name__: Mutant(conductor=kind) for kind in _CONDUCTORS},
+    **{kind.__name__: Mutant(store=kind) for kind in _STORES},
+}

@@ -1,0 +1,268 @@
+"""The conductor's promises one by one, as stories. The random worlds mix them all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from builders import a_profile, a_request, some_ingest_facts
+from toyplans import ToyPlan, ToyPlanner
+
+from pipeline.conductor import (
+    LEASE_S,
+    MAX_LOSSES,
+    MAX_RETRIES,
+    READY_DUE_S,
+    Answer,
+    Attempt,
+    Conductor,
+    backoff_s,
+)
+from pipeline.errors import PipelineError
+from pipeline.job import JOB_LEVEL, SCHEMA, JobStatus, Ref, Status, Step
+from pipeline.memory import GRACE_S, ManualClock, MemoryJobStore
+
+PLAN = ToyPlan(
+    first=(Step(id="ingest", stage="ingest"),),
+    grown=(
+        Step(id="picture", stage="work"),
+        Step(id="caption", stage="work", optional=True),
+        Step(id="package", stage="work", needs=("picture", "caption")),
+    ),
+    fates={},
+)
+INGEST = Ref(job="request-1", step="ingest")
+
+
+class Desk:
+    """A conductor over a store in memory, with a clock that the test moves."""
+
+    def __init__(self, plan: ToyPlan = PLAN) -> None:
+        self.clock = ManualClock()
+        self.store = MemoryJobStore(self.clock)
+        self.conductor = Conductor(
+            self.store, self.clock, ToyPlanner({"request-1": plan, "request-2": plan}), {"default": a_profile()}
+        )
+
+    def accept(self) -> None:
+        self.conductor.accept(a_request())
+
+    def begin(self, step: str, worker: str = "w1") -> Attempt:
+        attempt = self.conductor.begin(Ref(job="request-1", step=step), worker)
+        assert attempt is not None
+        return attempt
+
+    def ingest(self) -> None:
+        answer = Answer(ingest=some_ingest_facts(), source="private/asset000001.mp4")
+        assert self.conductor.finish(self.begin("ingest"), answer)
+
+    def step(self, step: str) -> Step:
+        job = self.store.job("request-1")
+        assert job is not None
+        return job.steps[step]
+
+    def status(self) -> JobStatus:
+        job = self.store.job("request-1")
+        assert job is not None
+        return job.status
+
+    def watch(self, seconds: float) -> Sequence[Ref]:
+        """Time passes under the eyes of a sweeper; returns what is due at the end."""
+        for _ in range(round(seconds)):
+            self.store.due(0)
+            self.clock.advance(1)
+        return self.store.due(100)
+
+    def told(self) -> list[str]:
+        return [event["type"].removeprefix("dev.reelway.").removesuffix(".v1") for event in self.store.events]
+
+
+@pytest.fixture
+def desk() -> Desk:
+    desk = Desk()
+    desk.accept()
+    return desk
+
+
+def test_accepting_a_request_twice_is_accepting_it_once(desk: Desk) -> None:
+    assert desk.conductor.accept(a_request()).id == "request-1"
+    assert desk.told() == ["asset.accepted", "asset.updated"]
+
+
+def test_another_request_cannot_take_an_asset_id(desk: Desk) -> None:
+    with pytest.raises(PipelineError, match="the asset id asset000001 is taken"):
+        desk.conductor.accept(a_request(id="request-2"))
+    assert desk.store.job("request-2") is None
+
+
+def test_an_unknown_profile_is_refused_with_those_there_are() -> None:
+    desk = Desk()
+    with pytest.raises(PipelineError) as caught:
+        desk.conductor.accept(a_request(profile="cinema"))
+    assert caught.value.code == "profile_unknown"
+    assert caught.value.hint == "Use one of: default."
+    assert desk.store.job("request-1") is None
+
+
+def test_the_profile_is_frozen_at_acceptance(desk: Desk) -> None:
+    desk.conductor.profiles = {"default": a_profile(description="Changed afterwards.")}
+    job = desk.store.job("request-1")
+    assert job is not None
+    assert job.profile["description"] == "For tests."
+
+
+def test_the_plan_grows_in_the_commit_that_settles_ingest(desk: Desk) -> None:
+    desk.ingest()
+    assert [desk.step(name).status for name in ("ingest", "picture", "caption", "package")] == [
+        Status.SUCCEEDED,
+        Status.READY,
+        Status.READY,
+        Status.WAITING,
+    ]
+    assert desk.told()[-3:] == ["step.finished", "asset.ingested", "asset.updated"]
+
+
+def test_the_last_of_two_needs_releases_what_waited_for_both(desk: Desk) -> None:
+    desk.ingest()
+    picture, caption = desk.begin("picture"), desk.begin("caption", "w2")
+    assert desk.conductor.finish(caption, Answer())
+    assert desk.step("package").status is Status.WAITING
+    assert desk.conductor.finish(picture, Answer())
+    assert desk.step("package").status is Status.READY
+
+
+def test_an_optional_step_that_fails_is_missing_and_nothing_more(desk: Desk) -> None:
+    desk.ingest()
+    desk.conductor.fail(desk.begin("caption"), PipelineError("audio_file_broken"))
+    desk.conductor.finish(desk.begin("picture"), Answer())
+    desk.conductor.finish(desk.begin("package"), Answer())
+    assert desk.status() is JobStatus.SUCCEEDED
+    ready = next(event for event in desk.store.events if event["type"] == "dev.reelway.asset.ready.v1")
+    assert ready["data"]["missing"] == ["caption"]
+
+
+def test_a_required_step_that_fails_ends_the_job_at_once(desk: Desk) -> None:
+    desk.ingest()
+    caption = desk.begin("caption", "w2")
+    desk.conductor.fail(desk.begin("picture"), PipelineError("video_file_broken"))
+    assert desk.status() is JobStatus.FAILED
+    assert not desk.conductor.renew(caption), "the others are told with their next renewal"
+    assert not desk.conductor.finish(caption, Answer())
+    assert desk.told()[-3:] == ["step.failed", "asset.failed", "asset.updated"]
+
+
+def test_a_transient_failure_backs_off_and_tries_again_until_it_is_final(desk: Desk) -> None:
+    for tried in range(MAX_RETRIES):
+        assert desk.conductor.fail(desk.begin("ingest"), PipelineError("storage_unavailable"))
+        assert desk.step("ingest").status is Status.RETRYING
+        assert INGEST not in desk.watch(backoff_s(tried) - 1)
+        assert INGEST in desk.watch(1)
+        desk.conductor.sweep(INGEST)
+        assert desk.step("ingest").status is Status.READY
+    desk.conductor.fail(desk.begin("ingest"), PipelineError("storage_unavailable"))
+    assert desk.status() is JobStatus.FAILED
+
+
+def test_backing_off_doubles_up_to_a_minute() -> None:
+    assert [backoff_s(retries) for retries in (0, 1, 2, 5, 6, 60)] == [1, 2, 4, 32, 60, 60]
+
+
+def test_a_file_that_kills_its_workers_is_given_up(desk: Desk) -> None:
+    for _ in range(MAX_LOSSES):
+        desk.begin("ingest")
+        assert INGEST in desk.watch(GRACE_S + LEASE_S)
+        desk.conductor.sweep(INGEST)
+    assert desk.status() is JobStatus.FAILED
+    assert desk.step("ingest").error == PipelineError("worker_lost", losses=3, step="ingest").document()
+
+
+def test_a_step_that_is_handed_back_is_ready_and_nothing_is_counted(desk: Desk) -> None:
+    for _ in range(MAX_LOSSES + MAX_RETRIES):
+        assert desk.conductor.hand_back(desk.begin("ingest"))
+    step = desk.step("ingest")
+    assert (step.status, step.losses, step.retries) == (Status.READY, 0, 0)
+    assert desk.store.take({"ingest": 1}) == [INGEST]
+
+
+def test_an_outage_of_the_store_is_not_a_loss(desk: Desk) -> None:
+    """Nobody could renew a lease while the store was away, so none is judged until everybody had time to."""
+    desk.watch(GRACE_S)
+    attempt = desk.begin("ingest")
+    desk.clock.advance(600)
+    assert INGEST not in desk.store.due(10)
+    assert INGEST not in desk.watch(GRACE_S - 1)
+    assert desk.conductor.renew(attempt), "an expired lease that nobody took may be renewed"
+    assert INGEST not in desk.watch(2)
+
+
+def test_a_sweep_that_comes_second_changes_nothing(desk: Desk) -> None:
+    """Two sweepers see the same overdue step: one puts it into the ready index again, the other lets it be."""
+    desk.store.take({"ingest": 1})
+    assert INGEST in desk.watch(READY_DUE_S)
+    desk.conductor.sweep(INGEST)
+    assert desk.store.take({"ingest": 9}) == [INGEST]
+    desk.conductor.sweep(INGEST)
+    assert desk.store.take({"ingest": 9}) == []
+
+
+def test_a_sweep_does_not_take_a_lease_that_was_renewed_meanwhile(desk: Desk) -> None:
+    attempt = desk.begin("ingest")
+    assert INGEST in desk.watch(GRACE_S + LEASE_S)
+    assert desk.conductor.renew(attempt)
+    desk.conductor.sweep(INGEST)
+    assert desk.step("ingest").status is Status.RUNNING
+
+
+def test_a_worker_that_lost_its_lease_finishes_nothing_and_publishes_nothing(desk: Desk) -> None:
+    zombie = desk.begin("ingest")
+    desk.watch(GRACE_S + LEASE_S)
+    desk.conductor.sweep(INGEST)
+    winner = desk.begin("ingest", "w2")
+    told = len(desk.store.events)
+    assert not desk.conductor.renew(zombie)
+    assert not desk.conductor.publishing(zombie)
+    assert not desk.conductor.finish(zombie, Answer())
+    assert not desk.conductor.fail(zombie, PipelineError("video_file_broken"))
+    assert not desk.conductor.hand_back(zombie)
+    assert len(desk.store.events) == told
+    assert desk.conductor.renew(winner)
+
+
+def test_a_job_can_be_cancelled_until_its_publishing_begins(desk: Desk) -> None:
+    desk.ingest()
+    attempt = desk.begin("picture")
+    assert desk.conductor.publishing(attempt)
+    assert desk.conductor.publishing(attempt), "the reply may have been lost: saying it again is fine"
+    with pytest.raises(PipelineError, match="asset_busy"):
+        desk.conductor.cancel("request-1")
+
+
+def test_a_cancelled_job_ends_once(desk: Desk) -> None:
+    assert desk.conductor.cancel("request-1")
+    assert not desk.conductor.cancel("request-1")
+    assert desk.conductor.begin(INGEST, "w1") is None
+    assert desk.told() == ["asset.accepted", "asset.updated", "asset.cancelled", "asset.updated"]
+
+
+def test_an_ended_job_is_tidied_by_one_sweeper_and_again_if_that_one_dies(desk: Desk) -> None:
+    end = Ref(job="request-1", step=JOB_LEVEL)
+    desk.conductor.cancel("request-1")
+    assert desk.store.due(10) == [end]
+    job = desk.conductor.sweep(end)
+    assert job is not None
+    assert desk.conductor.sweep(end) is None, "it is in hand"
+    assert end in desk.watch(60), "it was not tidied"
+    job = desk.conductor.sweep(end)
+    assert job is not None
+    desk.conductor.tidied(job)
+    assert desk.watch(600) == []
+
+
+def test_a_record_of_a_newer_version_is_left_alone(desk: Desk) -> None:
+    job = desk.store.job("request-1")
+    assert job is not None
+    desk.store._jobs["request-1"] = replace(job, schema=SCHEMA + 1)
+    assert desk.conductor.begin(INGEST, "w1") is None
+    assert not desk.conductor.cancel("request-1")
+    assert desk.step("ingest").status is Status.READY

@@ -1,0 +1,314 @@
+"""Dispatcher, sweeper and switchboard: the threads of a worker that keep everybody else's work moving."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from builders import a_blueprint, a_profile, a_request
+from redis_server import RedisServer, redis_server, running_server, shared_server  # noqa: F401
+
+from pipeline.conductor import TIDY_DUE_S, Conductor
+from pipeline.errors import PipelineError
+from pipeline.job import Job, JobStatus, Ref, Step
+from pipeline.memory import GRACE_S, OUTAGE_S, ManualClock, MemoryJobStore, MemoryTickets, SystemClock
+from pipeline.requests import ProcessRequest
+from pipeline.tasks import Blueprint, IngestFacts
+from workers.dispatcher import AHEAD, Dispatcher
+from workers.progress import RedisProgress
+from workers.redis_client import connect
+from workers.redis_jobs import DUE, RedisJobStore
+from workers.sweeper import Sweeper
+from workers.switchboard import SLOT, Switchboard
+
+PATIENCE_S = 20.0
+NOWHERE = "unix:///nowhere/redis.sock"
+
+
+@dataclass
+class Wide:
+    """A planner whose job begins with so many steps of one stage."""
+
+    steps: int = 1
+
+    def first_steps(self, request: ProcessRequest) -> tuple[Step, ...]:
+        return tuple(Step(id=f"s{n}", stage="transcode") for n in range(self.steps))
+
+    def grow(self, job: Job, facts: IngestFacts) -> tuple[Blueprint, tuple[Step, ...]]:
+        return a_blueprint(), ()
+
+
+class Memory:
+    """Everything in memory, and a switchboard that rings in this process alone."""
+
+    def __init__(self, steps: int = 1) -> None:
+        self.clock = ManualClock()
+        self.store = MemoryJobStore(self.clock)
+        self.tickets = MemoryTickets()
+        self.switchboard = Switchboard(connect(NOWHERE))
+        self.conductor = Conductor(self.store, self.clock, Wide(steps), {"default": a_profile()})
+
+
+def until(condition: Callable[[], bool], changed: threading.Condition) -> None:
+    with changed:
+        assert changed.wait_for(condition, PATIENCE_S)
+
+
+# -- dispatcher -------------------------------------------------------------------------------------------------------
+
+
+def test_it_moves_no_more_than_the_workers_can_take_soon() -> None:
+    world = Memory(steps=10)
+    world.conductor.accept(a_request())
+    dispatcher = Dispatcher(world.store, world.tickets, world.switchboard, {"transcode": 2, "audio": 2})
+    assert dispatcher.dispatch() == AHEAD * 2
+    assert dispatcher.dispatch() == 0, "nobody has fetched any"
+    world.tickets.sent["transcode"].pop()
+    assert dispatcher.dispatch() == 1
+
+
+def test_what_was_taken_is_sent_when_the_transport_is_back() -> None:
+    """Taken out of the ready index and not sent: without its memory it would wait for the due index."""
+
+    class Broken(MemoryTickets):
+        broken = True
+
+        def send(self, ref: Ref, stage: str) -> None:
+            if self.broken:
+                raise PipelineError("queue_unavailable", reason="test")
+            super().send(ref, stage)
+
+    world = Memory(steps=2)
+    tickets = Broken()
+    world.conductor.accept(a_request())
+    dispatcher = Dispatcher(world.store, tickets, world.switchboard, {"transcode": 1})
+    for _ in range(3):
+        with pytest.raises(PipelineError):
+            dispatcher.dispatch()
+    tickets.broken = False
+    assert dispatcher.dispatch() == 2
+    assert sorted(ref.step for ref in tickets.sent["transcode"]) == ["s0", "s1"]
+
+
+class Heard(MemoryTickets):
+    """Tickets whose arrival can be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.changed = threading.Condition()
+
+    def send(self, ref: Ref, stage: str) -> None:
+        with self.changed:
+            super().send(ref, stage)
+            self.changed.notify_all()
+
+
+@pytest.mark.parametrize("topic", ["transcode", SLOT])
+def test_a_ring_is_enough(topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dispatcher that never looks by itself hears of ready steps and of free slots."""
+    monkeypatch.setattr("workers.dispatcher.LOOK_S", 1e6)
+    world, tickets = Memory(), Heard()
+    dispatcher = Dispatcher(world.store, tickets, world.switchboard, {"transcode": 1})
+    dispatcher.start()
+    world.conductor.accept(a_request())
+    world.switchboard.ring(topic)
+    until(lambda: tickets.waiting("transcode") == 1, tickets.changed)
+    dispatcher.stop()
+
+
+def test_it_survives_a_redis_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.dispatcher._BACK_OFF_S", 0.01)
+    with running_server(appendonly=True) as server, server.client() as client:
+        store = RedisJobStore(client)
+        switchboard, tickets = Switchboard(client), Heard()
+        failed = threading.Event()
+        take = store.take
+
+        def watched(stages: Any) -> Any:
+            try:
+                return take(stages)
+            except PipelineError:
+                failed.set()
+                raise
+
+        monkeypatch.setattr(store, "take", watched)
+        dispatcher = Dispatcher(store, tickets, switchboard, {"transcode": 1})
+        server.kill()
+        dispatcher.start()
+        assert failed.wait(PATIENCE_S)
+        server.start()
+        Conductor(store, SystemClock(), Wide(), {"default": a_profile()}).accept(a_request())
+        until(lambda: tickets.waiting("transcode") == 1, tickets.changed)
+        dispatcher.stop()
+
+
+# -- sweeper ----------------------------------------------------------------------------------------------------------
+
+
+def live(world: Memory, seconds: float) -> None:
+    while seconds > 0:
+        world.clock.advance(min(seconds, OUTAGE_S - 1))
+        seconds -= OUTAGE_S - 1
+        world.store.due(1)
+
+
+def test_it_lets_the_conductor_look_at_what_is_due() -> None:
+    world = Memory()
+    world.conductor.accept(a_request())
+    world.store.take({"transcode": 1})  # and the ticket is lost
+    sweeper = Sweeper(world.conductor, world.switchboard, lambda _job: None)
+    assert sweeper.sweep() == 0
+    live(world, GRACE_S + 20)
+    assert sweeper.sweep() == 1
+    assert world.store.take({"transcode": 9}) == [Ref(job="request-1", step="s0")]
+
+
+def test_an_ended_job_is_tidied_by_one_sweeper_and_then_left_alone() -> None:
+    world = Memory()
+    tidied: list[Job] = []
+    world.conductor.accept(a_request())
+    world.conductor.cancel("request-1")
+    sweepers = [Sweeper(world.conductor, world.switchboard, tidied.append) for _ in range(3)]
+    for sweeper in sweepers:
+        sweeper.sweep()
+    assert [(job.id, job.status) for job in tidied] == [("request-1", JobStatus.CANCELLED)]
+    live(world, 300)
+    assert [sweeper.sweep() for sweeper in sweepers] == [0, 0, 0]
+
+
+def test_a_tidying_that_fails_is_tried_again_later_and_holds_up_nobody() -> None:
+    world = Memory()
+    tidied: list[str] = []
+
+    def tidy(job: Job) -> None:
+        tidied.append(job.id)
+        if len(tidied) == 1:
+            raise PipelineError("storage_unavailable", reason="test")
+
+    for number in ("1", "2"):
+        world.conductor.accept(a_request(id=f"request-{number}", asset_id=f"asset00000{number}"))
+        world.conductor.cancel(f"request-{number}")
+    sweeper = Sweeper(world.conductor, world.switchboard, tidy)
+    sweeper.sweep()
+    assert tidied == ["request-1", "request-2"]
+    live(world, TIDY_DUE_S - 10)
+    sweeper.sweep()
+    assert len(tidied) == 2
+    live(world, 20)
+    sweeper.sweep()
+    assert tidied == ["request-1", "request-2", "request-1"]
+
+
+def test_a_ring_wakes_the_sweeper(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.sweeper.LOOK_S", 1e6)
+    world, done = Memory(), threading.Event()
+    sweeper = Sweeper(world.conductor, world.switchboard, lambda _job: done.set())
+    sweeper.start()
+    world.conductor.accept(a_request())
+    world.conductor.cancel("request-1")
+    world.switchboard.ring(DUE)
+    assert done.wait(PATIENCE_S)
+    sweeper.stop()
+
+
+# -- switchboard ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def switchboard(redis_server: RedisServer) -> Iterator[Switchboard]:  # noqa: F811
+    with redis_server.client() as client:
+        made = Switchboard(client)
+        made.start()
+        assert made.connected.wait(PATIENCE_S)
+        yield made
+        made.stop()
+
+
+def test_a_ring_that_came_before_the_wait_is_not_lost() -> None:
+    board = Switchboard(connect(NOWHERE))
+    seen = board.heard("a", "b")
+    board.ring("b")
+    assert board.wait(seen, 0.0, "a", "b")
+    assert not board.wait(board.heard("a", "b"), 0.0, "a", "b")
+    board.ring("c")
+    assert not board.wait(board.heard("a"), 0.0, "a")
+    board.ring_all()
+    assert board.wait(seen, 0.0, "a")
+
+
+def test_commits_of_another_process_ring_here(switchboard: Switchboard, redis_server: RedisServer) -> None:  # noqa: F811
+    with redis_server.client() as client:
+        seen, due = switchboard.heard("transcode"), switchboard.heard(DUE)
+        conductor = Conductor(RedisJobStore(client), SystemClock(), Wide(), {"default": a_profile()})
+        conductor.accept(a_request())
+        assert switchboard.wait(seen, PATIENCE_S, "transcode")
+
+        stopped, other = threading.Event(), threading.Event()
+        with switchboard.on_stop("request-1", stopped.set), switchboard.on_stop("request-2", other.set):
+            conductor.cancel("request-1")
+            assert stopped.wait(PATIENCE_S)
+            assert switchboard.wait(due, PATIENCE_S, DUE)
+        assert not other.is_set()
+
+
+def test_a_stop_that_fails_does_not_silence_the_others(switchboard: Switchboard) -> None:
+    def fail() -> None:
+        raise RuntimeError("a bug")
+
+    stopped = threading.Event()
+    with switchboard.on_stop("job", fail), switchboard.on_stop("job", stopped.set):
+        switchboard.client.publish("reelway:stop", "job")
+        assert stopped.wait(PATIENCE_S)
+
+
+def test_after_a_reconnect_everybody_is_woken_and_missed_stops_are_found() -> None:
+    with running_server() as server, server.client() as client:
+        asked: list[str] = []
+
+        def ended(job: str) -> bool:
+            asked.append(job)
+            return job == "ended" and len(asked) > 2
+
+        board = Switchboard(client, ended=ended)
+        ended_stop, running_stop = threading.Event(), threading.Event()
+        with board.on_stop("ended", ended_stop.set), board.on_stop("running", running_stop.set):
+            board.start()
+            assert board.connected.wait(PATIENCE_S)
+            seen = board.heard("anything")
+            server.kill()
+            server.start()
+            assert board.wait(seen, PATIENCE_S, "anything")
+            assert ended_stop.wait(PATIENCE_S)
+            assert not running_stop.is_set()
+        board.stop()
+
+
+# -- progress ---------------------------------------------------------------------------------------------------------
+
+
+def test_progress_is_state_and_one_entry_a_second_and_job(redis_server: RedisServer) -> None:  # noqa: F811
+    with redis_server.client() as client:
+        a, b = Ref(job="request-1", step="a"), Ref(job="request-1", step="b")
+        Conductor(RedisJobStore(client), SystemClock(), Wide(), {"default": a_profile()}).accept(a_request())
+        boards = [RedisProgress(client), RedisProgress(client)]  # two workers of one job
+        boards[0].report(a, 0.25)
+        boards[1].report(b, 0.5)
+        assert boards[0].fractions("request-1") == {"a": 0.25, "b": 0.5}
+        raw: Any = client
+        assert raw.xlen("reelway:progress") == 1
+        boards[1].report(b, 1.0, now=True)
+        entries = [fields for _, fields in raw.xrange("reelway:progress")]
+        assert [(entry[b"step"], entry[b"fraction"]) for entry in entries] == [(b"a", b"0.2500"), (b"b", b"1.0000")]
+        assert {(entry[b"job"], entry[b"asset"]) for entry in entries} == {(b"request-1", b"asset000001")}
+        assert raw.ttl("reelway:progress:request-1") > 0
+        assert boards[0].fractions("other") == {}
+
+
+def test_progress_never_makes_the_work_wait() -> None:
+    board = RedisProgress(connect(NOWHERE))
+    board.report(Ref(job="j", step="s"), 0.5, now=True)
+    with pytest.raises(PipelineError, match="queue_unavailable"):
+        board.fractions("j")

@@ -1,0 +1,172 @@
+"""The command `reelway`: thin doors to what the other modules do.
+
+Heavy imports wait until a command needs them, so that `--help` answers at once. Exit codes: 0 done, 1 failed with one
+coded line on stderr, 2 usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from pipeline.errors import PipelineError
+from workers.console import fail, run_local, say, serve_until_interrupted, summarize, usage
+
+app = typer.Typer(
+    name="reelway",
+    help="Turn a video into a streamable asset.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+events_app = typer.Typer(help="The stream of events.", no_args_is_help=True)
+app.add_typer(events_app, name="events")
+
+OUT = Path("reelway-out")
+PLAY_PORT = 8350
+
+Out = Annotated[Path, typer.Option("--out", help="Folder that holds the assets.", show_default=True)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON alone on stdout.")]
+
+
+def main() -> None:
+    """Entry point: errors of the catalogue end as one line, never as a traceback."""
+    try:
+        app()
+    except PipelineError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+
+
+@app.command()
+def process(
+    source: Annotated[str, typer.Argument(help="The video or audio file.")],
+    out: Out = OUT,
+    resolutions: Annotated[str, typer.Option(help="Rungs to make, e.g. 240p,720p.")] = "",
+    profile: Annotated[str, typer.Option(help="Encoding profile.")] = "default",
+    title: Annotated[str | None, typer.Option(help="Title of the asset.")] = None,
+    asset_id: Annotated[str | None, typer.Option(help="Bring your own asset id.")] = None,
+    events: Annotated[Path | None, typer.Option(help="Write every event to this file, a line of JSON each.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make an HLS and DASH asset of SOURCE, with nothing running beforehand."""
+    from pydantic import ValidationError
+
+    from pipeline.conductor import refusal
+    from pipeline.fetch import local_file
+    from pipeline.requests import ProcessRequest
+
+    path = local_file(source)
+    wish: dict[str, Any] = {
+        "url": str(path.absolute()) if path else source,
+        "orig_filename": path.name if path else None,
+        "title": title,
+        "resolutions": resolutions,
+        "profile": profile,
+        **({"asset_id": asset_id} if asset_id else {}),
+    }
+    try:
+        request = ProcessRequest.model_validate(wish)
+    except ValidationError as error:
+        usage(refusal(error))
+    result = run_local(request, out, events)
+    document = result.document
+    if as_json:
+        from workers.local import document_line
+
+        sys.stdout.write(document_line(document) + "\n")
+    if result.interrupted:
+        say().print("interrupted", style="yellow")
+        sys.exit(130)
+    if result.job.error is not None:
+        fail(PipelineError.from_document(result.job.error))
+    if not as_json:
+        summarize(document, out, result.seconds)
+
+
+def folder(out: Path) -> Any:
+    from pipeline.storage import open_storage
+
+    return open_storage(out.absolute().as_uri())
+
+
+@app.command()
+def play(
+    asset_id: Annotated[str | None, typer.Argument(help="The asset; the newest one if left out.")] = None,
+    out: Out = OUT,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0: any.")] = PLAY_PORT,
+) -> None:
+    """Serve an asset on this machine and play it in the browser."""
+    from workers import library
+
+    asset = library.asset(folder(out), asset_id)
+    serve_until_interrupted(out, asset.id, asset.title or asset.orig_filename or asset.id, port)
+
+
+@app.command(name="ls")
+def list_assets(out: Out = OUT, as_json: AsJson = False) -> None:
+    """List the assets of a folder."""
+    from workers import library
+    from workers.screen import assets_table
+
+    documents = list(library.assets(folder(out)))
+    if as_json:
+        for document in documents:
+            sys.stdout.write(document.model_dump_json() + "\n")
+    elif documents:
+        Console().print(assets_table(documents))
+    else:
+        say().print(f"no assets in {out}", highlight=False)
+
+
+@app.command()
+def demo(
+    source: Annotated[Path | None, typer.Argument(help="A clip of yours; one is made if left out.")] = None,
+    out: Out = Path("demo"),
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0: any.")] = PLAY_PORT,
+) -> None:
+    """Make a short clip (or take yours), process it, and play it."""
+    from workers import demo as demonstration
+
+    demonstration.run(source, out, port)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Say what is missing here and how to mend it."""
+    from workers import doctor as checks
+
+    sys.exit(checks.run(as_json))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import version as installed
+
+    typer.echo(f"reelway {installed('reelway')}")
+
+
+@events_app.command("tail")
+def events_tail(
+    start: Annotated[str, typer.Option("--from", help="Stream id to begin after; 0: from the beginning.")] = "$",
+    type_: Annotated[str | None, typer.Option("--type", help="Only this type, e.g. asset.ready.")] = None,
+    redis_url: Annotated[str | None, typer.Option(help="Redis; REELWAY_REDIS_URL if left out.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Follow the events of a fleet."""
+    from workers.tail import tail
+
+    tail(start, type_, redis_url, as_json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""What the commands share: one job with live progress, its summary, the page that plays it, and one line for an error.
+
+Heavy imports wait until a command needs them, so that `reelway --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from rich.console import Console
+
+from pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    from pipeline.requests import ProcessRequest
+    from workers.local import Result
+    from workers.settings import Settings
+
+
+def fail(error: PipelineError) -> NoReturn:
+    """One coded line on stderr, and exit 1."""
+    say().print(f"error: {error.code}: {error.message} {error.hint}", style="red", highlight=False, soft_wrap=True)
+    sys.exit(1)
+
+
+def say() -> Console:
+    return Console(stderr=True)
+
+
+def usage(error: PipelineError) -> NoReturn:
+    """A wrong call: one line, exit 2."""
+    say().print(f"error: {error.code}: {error.message} {error.hint}", style="red", highlight=False, soft_wrap=True)
+    sys.exit(2)
+
+
+def run_local(request: ProcessRequest, out: Path, events: Path | None) -> Result:
+    """One job on a private fleet, with live progress on stderr."""
+    from workers.local import process as process_locally
+    from workers.screen import Screen
+
+    with (
+        events.open("w", encoding="utf-8") if events else nullcontext() as file,
+        Screen(say()) as screen,
+    ):
+        try:
+            return process_locally(request, folder_settings(out), look=screen, events=file)
+        except PipelineError as error:
+            if error.code in ("profile_unknown", "parameter_invalid"):
+                usage(error)
+            raise
+
+
+def folder_settings(out: Path) -> Settings:
+    """Settings for a folder on this machine; the environment may still change the rest."""
+    from workers.settings import Settings
+
+    return Settings(storage_url=out.absolute().as_uri())
+
+
+def summarize(document: Mapping[str, Any], out: Path, seconds: float) -> None:
+    """What was made, where, and how to play it."""
+    from pipeline.document import load
+    from workers.screen import clock, made_table
+
+    asset = load(document)
+    console = Console()
+    console.print()
+    console.print(made_table(asset))
+    console.print()
+    duration = (asset.video.duration_ms or 0) / 1000
+    speed = f" ({duration / seconds:.1f}× realtime)" if seconds else ""
+    console.print(f"asset   {asset.id}  {clock(duration)} made in {seconds:.1f} s{speed}", highlight=False)
+    console.print(f"HLS     {out}/transcoded/{asset.id}/video.m3u8", highlight=False, soft_wrap=True)
+    console.print(f"DASH    {out}/transcoded/{asset.id}/video.mpd", highlight=False, soft_wrap=True)
+    console.print(f"play    reelway play {asset.id} --out {out}", highlight=False, soft_wrap=True)
+
+
+def serve_until_interrupted(out: Path, asset_id: str, title: str, port: int) -> None:
+    """Serve the page of an asset, open it in the browser, and wait for Ctrl-C."""
+    import webbrowser
+
+    from workers.serve import serve
+
+    with serve(out, asset_id, title=title, port=port) as server:
+        Console().print(f"playing {asset_id} at {server.url}  (Ctrl-C stops)", highlight=False)
+        webbrowser.open(server.url)
+        server.wait()

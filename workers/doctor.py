@@ -1,0 +1,117 @@
+"""`reelway doctor`: what is missing on this machine, and how to mend it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One check: `ok`, `warning` (works, but …) or `missing`."""
+
+    name: str
+    state: str
+    detail: str
+    mend: str = ""
+
+
+def run(as_json: bool) -> int:
+    """Run every check and print a table. Returns 1 when something needed is missing."""
+    findings = [check() for check in CHECKS]
+    if as_json:
+        sys.stdout.write(json.dumps([finding.__dict__ for finding in findings], indent=2) + "\n")
+    else:
+        _print(findings)
+    return 1 if any(finding.state == "missing" for finding in findings) else 0
+
+
+def _print(findings: list[Finding]) -> None:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    marks = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "missing": "[red]✗[/]"}
+    for finding in findings:
+        table.add_row(marks[finding.state], finding.name, finding.detail, finding.mend)
+    Console().print(table)
+
+
+def _python() -> Finding:
+    supported = sys.version_info >= (3, 11)
+    return Finding(
+        name="Python",
+        state="ok" if supported else "missing",
+        detail=platform.python_version(),
+        mend="" if supported else "install Python 3.11 or newer",
+    )
+
+
+def _codecs() -> Finding:
+    import av
+
+    missing = [name for name in ("libx264", "aac") if name not in av.codecs_available]
+    return Finding(
+        name="encoders",
+        state="missing" if missing else "ok",
+        detail=f"PyAV {av.__version__}, FFmpeg libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))}",
+        mend=f"reinstall PyAV from its wheel: {', '.join(missing)} is missing" if missing else "",
+    )
+
+
+def _redis() -> Finding:
+    from workers.embedded import find_server
+
+    server = find_server()
+    return Finding(
+        name="Redis",
+        state="warning" if server.kind == "fakeredis" else "ok",
+        detail=f"{server.kind} {server.path or ''}".strip(),
+        mend="install redis-server 6.2 or newer: this one keeps nothing" if server.kind == "fakeredis" else "",
+    )
+
+
+def _sandbox() -> Finding:
+    from pipeline.sandbox import Child
+
+    with tempfile.TemporaryDirectory() as folder:
+        child = Child(Path(folder))
+        network = child.hello()
+        child.close()
+    return Finding(
+        name="sandbox",
+        state="ok" if network == "none" else "warning",
+        detail="stage processes have no network" if network == "none" else "stage processes can reach the network",
+        mend="" if network == "none" else "allow unprivileged user namespaces, or isolate the workers' network",
+    )
+
+
+def _players() -> Finding:
+    from workers.serve import players_dir
+
+    found = players_dir()
+    return Finding(
+        name="players",
+        state="ok" if found else "warning",
+        detail=str(found) if found else "not installed",
+        mend="" if found else "make install (the page plays where the browser knows HLS itself)",
+    )
+
+
+def _scratch() -> Finding:
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    return Finding(
+        name="scratch",
+        state="ok" if free > 5e9 else "warning",
+        detail=f"{free / 1e9:.0f} GB free in {tempfile.gettempdir()}",
+        mend="" if free > 5e9 else "set REELWAY_SCRATCH_DIR to a disk with more room",
+    )
+
+
+CHECKS: tuple[Callable[[], Finding], ...] = (_python, _codecs, _redis, _sandbox, _players, _scratch)

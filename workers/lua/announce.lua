@@ -1,0 +1,17 @@
+-- Change the asset's document and append events, each sealed with the asset's next sequence (pipeline.events.seal).
+-- A new asset record starts an epoch that no earlier one had: Redis's seconds at its creation.
+local function announce(asset, stream, max_events, document, events)
+  if not document and #events == 0 then return end
+  redis.call('HSETNX', asset, 'epoch', redis.call('TIME')[1])
+  if document then
+    redis.call('HSET', asset, 'document', document)
+    redis.call('HINCRBY', asset, 'version', 1)
+  end
+  local epoch = redis.call('HGET', asset, 'epoch')
+  for _, event in ipairs(events) do
+    local sequence = string.format('%020d', redis.call('HINCRBY', asset, 'sequence', 1))
+    local sealed = '{"sequence":"' .. sequence .. '","epoch":' .. epoch .. ',' .. string.sub(event.body, 2)
+    redis.call('XADD', stream, 'MAXLEN', '~', max_events, '*',
+      'ce', sealed, 'type', event.type, 'subject', event.subject, 'sequence', sequence)
+  end
+end

@@ -1,0 +1,82 @@
+"""The composition root: everything replaceable is put together here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import plan
+from pipeline.conductor import Conductor
+from pipeline.memory import SystemClock
+from pipeline.ports import Storage
+from pipeline.profile import load_profiles
+from pipeline.sandbox import ChildLimits
+from pipeline.storage import open_storage
+from workers.progress import RedisProgress
+from workers.redis_client import Client, connect
+from workers.redis_jobs import RedisJobStore
+from workers.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """What sends requests and watches jobs: no media, no queue."""
+
+    settings: Settings
+    redis: Client
+    store: RedisJobStore
+    conductor: Conductor
+    progress: RedisProgress
+    storage: Storage
+
+
+def control(settings: Settings) -> Control:
+    """The control side on the Redis and the storage that the settings name. Connects when it is used."""
+    client = connect(settings.redis_url)
+    store = RedisJobStore(client, event_prefix=settings.event_prefix, keep_s=round(settings.record_days * 86_400))
+    clock = SystemClock()
+    conductor = Conductor(
+        store,
+        clock,
+        plan,
+        load_profiles(settings.profiles_dir),
+        base_url=settings.public_base_url,
+        prefix=settings.event_prefix,
+    )
+    return Control(
+        settings=settings,
+        redis=client,
+        store=store,
+        conductor=conductor,
+        progress=RedisProgress(client),
+        storage=open_storage(settings.storage_url),
+    )
+
+
+def broker_url(redis_url: str) -> str:
+    """The tickets' database: the one after the records', so that dramatiq's KEYS never walks our keys."""
+    base, separator, database = redis_url.partition("?db=")
+    if separator:
+        return f"{base}?db={int(database) + 1}"
+    head, _, tail = redis_url.rpartition("/")
+    if redis_url.startswith("unix://"):
+        return f"{redis_url}?db=1"
+    return f"{head}/{int(tail) + 1}" if tail.isdigit() else f"{redis_url}/1"
+
+
+def worker_name() -> str:
+    """Host, process and a nonce: unique even where containers share names and process ids."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+
+
+def child_limits(settings: Settings) -> ChildLimits:
+    return ChildLimits(memory_bytes=settings.memory_limit_bytes)
+
+
+def scratch_folder(settings: Settings) -> Path:
+    """A folder of this process's own."""
+    return Path(tempfile.mkdtemp(prefix="reelway-worker-", dir=settings.scratch_dir))
