@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from pipeline.errors import PipelineError
+from pipeline.ports import Storage
 from workers.console import fail, run_local, say, serve_until_interrupted, summarize, usage
 
 app = typer.Typer(
@@ -92,7 +93,7 @@ def process(
         summarize(document, out, result.seconds)
 
 
-def folder(out: Path) -> Any:
+def storage_of(out: Path) -> Storage:
     from pipeline.storage import open_storage
 
     return open_storage(out.absolute().as_uri())
@@ -107,7 +108,7 @@ def play(
     """Serve an asset on this machine and play it in the browser."""
     from workers import library
 
-    asset = library.asset(folder(out), asset_id)
+    asset = library.asset(storage_of(out), asset_id)
     serve_until_interrupted(out, asset.id, asset.title or asset.orig_filename or asset.id, port)
 
 
@@ -117,7 +118,7 @@ def list_assets(out: Out = OUT, as_json: AsJson = False) -> None:
     from workers import library
     from workers.screen import assets_table
 
-    documents = list(library.assets(folder(out)))
+    documents = list(library.assets(storage_of(out)))
     if as_json:
         for document in documents:
             sys.stdout.write(document.model_dump_json() + "\n")
@@ -137,6 +138,18 @@ def demo(
     from workers import demo as demonstration
 
     demonstration.run(source, out, port)
+
+
+@app.command()
+def corpus(
+    folder: Annotated[Path, typer.Argument(help="Folder with media files, however strange.")],
+    report: Annotated[Path | None, typer.Option(help="Append the lines here, and skip what it has already.")] = None,
+    profile: Annotated[str, typer.Option(help="Encoding profile.")] = "fast",
+) -> None:
+    """Process every file below FOLDER and print what became of each as a line of JSON; keeps no asset."""
+    from workers import corpus as files
+
+    files.run(folder, report, profile)
 
 
 @app.command()

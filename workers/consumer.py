@@ -24,8 +24,8 @@ from pipeline.errors import PipelineError
 from pipeline.events import STREAM, Event
 from workers.redis_client import away, connect, unavailable
 
-Handler = Callable[[Event], object]
-"""What it returns is of no interest; what it raises ends the run."""
+Handler = Callable[[Event], None]
+"""What it raises ends the run."""
 
 REMEMBER_S = 86_400
 """How long it is remembered that an event was handled: a commit that a failover made twice comes within seconds."""

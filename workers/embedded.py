@@ -170,8 +170,7 @@ class EmbeddedRedis:
     def stop(self) -> None:
         """Take it down and remove its folder. Stopping twice is fine."""
         if self._fake is not None:
-            self._fake.shutdown()
-            self._fake.server_close()
+            self._fake.close()
             self._fake = None
         if self._process is not None:
             end(self._process, grace_s=5.0)
@@ -195,12 +194,10 @@ class EmbeddedRedis:
         self.pid = self._process.pid
 
     def _start_fake(self) -> None:
-        from fakeredis import TcpFakeServer
+        from workers.fake_redis import FakeRedis
 
-        self._fake = TcpFakeServer(("127.0.0.1", 0), server_type="redis")
-        self._fake.daemon_threads = True
-        threading.Thread(target=self._fake.serve_forever, daemon=True, name="fakeredis").start()
-        self._base = f"redis://127.0.0.1:{self._fake.server_address[1]}"
+        self._fake = FakeRedis()
+        self._base = self._fake.url
 
     def _wait_until_it_answers(self) -> None:
         deadline = time.monotonic() + READY_S

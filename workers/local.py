@@ -48,7 +48,7 @@ def process(request: ProcessRequest, settings: Settings, *, look: Look, events: 
     every event as a line of JSON. An interrupt cancels the job; nothing public is left unless it was ready already.
     """
     made = _root_to_be_made(settings)
-    with _private_fleet(settings) as wired:
+    with private_fleet(settings) as wired:
         started = time.monotonic()
         job = wired.conductor.accept(request, workers=settings.workers_hint)
         interrupted = False
@@ -68,7 +68,8 @@ def process(request: ProcessRequest, settings: Settings, *, look: Look, events: 
 
 
 @contextmanager
-def _private_fleet(settings: Settings) -> Iterator[Control]:
+def private_fleet(settings: Settings) -> Iterator[Control]:
+    """A Redis and workers of our own while inside; the control side of them."""
     with (
         tempfile.TemporaryDirectory(prefix="reelway-", ignore_cleanup_errors=True) as scratch,
         EmbeddedFleet(

@@ -20,6 +20,7 @@ from pipeline.job import (
     Commit,
     EventDraft,
     Guard,
+    IllegalMove,
     Job,
     JobStatus,
     Move,
@@ -172,6 +173,16 @@ class ForgottenRetry(Conductor):
 
     def _retry(self, job: Job, step: Step, error: PipelineError) -> Commit:
         return replace(super()._retry(job, step, error), due={step.id: None})
+
+
+class SaidOnce(Conductor):
+    """Announcing the publishing again is an illegal move, though the first reply may have been lost."""
+
+    def publishing(self, attempt: Attempt) -> bool:
+        job = self.store.job(attempt.ref.job)
+        if job is not None and job.steps[attempt.ref.step].status is Status.PUBLISHING:
+            raise IllegalMove(attempt.ref)
+        return super().publishing(attempt)
 
 
 class LateCancel(Conductor):
@@ -338,6 +349,7 @@ _CONDUCTORS = (
     UncountedLosses,
     EndlessRetries,
     ForgottenRetry,
+    SaidOnce,
     LateCancel,
     RacingCancel,
     FatalOptional,

@@ -12,6 +12,7 @@ from worlds import World
 
 from pipeline.errors import PipelineError
 from pipeline.events import Event
+from pipeline.job import IllegalMove
 
 SEEDS = 100
 """Worlds that a mutant may survive before the test gives up on it."""
@@ -57,7 +58,7 @@ def test_the_worlds_catch(name: str) -> None:
         world = World(random.Random(seed).randrange, conductor=mutant.conductor, store=mutant.store)
         try:
             world.run()
-        except (AssertionError, PipelineError):
+        except (AssertionError, PipelineError, IllegalMove):
             return
     pytest.fail(f"{name} lived through {SEEDS} worlds")
 

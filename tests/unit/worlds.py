@@ -265,9 +265,14 @@ class World:
         if step.id in PUBLISHERS and me.pause() % 4 == 0:
             # The one moment when cancelling is a race.
             self._spawn(lambda caller: self._cancel(caller, attempt.ref.job))
+        if step.id in PUBLISHERS and me.pause() % 4 == 1:
+            # Said twice, as after a lost reply.
+            _insist(me, lambda: conductor.publishing(attempt))
         if step.id in PUBLISHERS and not _insist(me, lambda: conductor.publishing(attempt)) and me.pause() % 3:
             return
-        _insist(me, lambda: conductor.finish(attempt, _answer(step)))
+        finished = _insist(me, lambda: conductor.finish(attempt, _answer(step)))
+        if finished and me.pause() % 4 == 0:
+            assert not _insist(me, lambda: conductor.finish(attempt, _answer(step))), "finished twice"
 
 
 def _answer(step: Step) -> Answer:

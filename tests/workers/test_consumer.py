@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from pipeline.errors import PipelineError
 from pipeline.events import EVENTS, STREAM, AssetData, Event
-from workers.consumer import EventConsumer
+from workers.consumer import EventConsumer, Handler
 
 PATIENCE_S = 30
 """Ends a test that would hang; no test waits for it."""
@@ -47,13 +47,21 @@ class Ledger:
             assert self._grown.wait_for(lambda: len(self.events) >= count, PATIENCE_S), self.ids
 
 
+def both(own: Ledger, common: Ledger) -> Handler:
+    def handle(event: Event) -> None:
+        own(event)
+        common(event)
+
+    return handle
+
+
 def member(server: RedisServer | LossyProxy, name: str = "one", **changes: Any) -> EventConsumer:
     url = server.url if isinstance(server, LossyProxy) else server.url()
     return EventConsumer(url, "api", name, **changes)
 
 
 @contextmanager
-def at_work(consumer: EventConsumer, handler: Callable[[Event], object]) -> Iterator[None]:
+def at_work(consumer: EventConsumer, handler: Handler) -> Iterator[None]:
     """The consumer runs in a thread until the block ends; what it raised is raised here."""
     stop, raised = threading.Event(), []
 
@@ -131,8 +139,8 @@ def test_every_event_comes_once_in_order_and_with_its_model(server: RedisServer,
 def test_members_share_the_work_and_groups_do_not(server: RedisServer, teller: Teller) -> None:
     first, second, together, other = Ledger(), Ledger(), Ledger(), Ledger()
     with (
-        at_work(member(server, "one"), lambda event: (first(event), together(event))),
-        at_work(member(server, "two"), lambda event: (second(event), together(event))),
+        at_work(member(server, "one"), both(first, together)),
+        at_work(member(server, "two"), both(second, together)),
     ):
         for number in range(8):
             teller.tell(number)
@@ -275,8 +283,7 @@ def test_an_event_that_stands_twice_on_the_stream_is_handled_once(server: RedisS
 def test_a_rebuilt_record_may_say_the_same_again(server: RedisServer, teller: Teller) -> None:
     teller.tell(1)
     with server.client() as client:
-        ((_, fields), *_) = list(client.xrange(STREAM))  # type: ignore[arg-type]
-        again = Event.model_validate_json(fields[b"ce"])
+        again = all_events(client)[0]
         client.xadd(STREAM, {"ce": again.model_copy(update={"epoch": again.epoch + 1}).model_dump_json()})
     ledger = Ledger()
 
