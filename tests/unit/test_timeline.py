@@ -51,8 +51,8 @@ def test_every_frame_belongs_to_exactly_one_segment(timeline: Timeline) -> None:
 @given(GRIDS)
 def test_a_segment_starts_at_the_first_frame_that_is_not_before_its_time(timeline: Timeline) -> None:
     starts = set(segment_starts(timeline))
-    wanted = [k * timeline.segment for k in range(math.ceil(timeline.duration / timeline.segment))]
-    for time in (*wanted, *timeline.cuts):
+    wanted: list[Fraction] = [k * timeline.segment for k in range(math.ceil(timeline.duration / timeline.segment))]
+    for time in [*wanted, *timeline.cuts]:
         after = [n for n in (math.floor(time * timeline.rate) + i for i in range(3)) if n / timeline.rate >= time]
         assert min(after) in starts or min(after) >= timeline.frames
 
@@ -63,7 +63,7 @@ def test_segments_start_with_a_keyframe_and_keyframes_are_never_further_apart(ti
     forced = keyframes(timeline)
     assert forced[0] == 0
     assert set(segment_starts(timeline)) <= set(forced)
-    longest = math.ceil(max(timeline.keyframe * timeline.rate, 1))
+    longest = math.ceil(max(timeline.keyframe * timeline.rate, Fraction(1)))
     ends = (*forced[1:], timeline.frames)
     assert all(0 < b - a <= longest for a, b in zip(forced, ends, strict=True))
 
