@@ -14,6 +14,7 @@ import threading
 import structlog
 from dramatiq import Worker
 
+from pipeline.errors import PipelineError
 from pipeline.job import Job
 from pipeline.memory import SystemClock
 from pipeline.tidy import tidy
@@ -24,14 +25,14 @@ from workers.settings import Settings
 from workers.sweeper import Sweeper
 from workers.switchboard import SLOT, Switchboard
 from workers.tickets import RedisTickets, Slots, TicketBroker
-from workers.wiring import Control, broker_url, child_limits, control, scratch_folder, worker_name
+from workers.wiring import Control, broker_url, child_limits, control, scratch_folder, speech_model, worker_name
 
 log = structlog.get_logger("reelway.worker")
 
 SLOTS = 1
 """Steps at once: an encoder a core is what uses a machine best, so a machine runs a process a core."""
-IDLE_POLL_MS = 1000
-"""A consumer looks by itself this often; the switchboard wakes it when there is something."""
+IDLE_MS = 100
+"""How soon dramatiq's threads notice that they shall stop; Redis is asked by the consumer's own, slower clock."""
 
 
 class WorkerProcess:
@@ -52,6 +53,7 @@ class WorkerProcess:
             limits=BenchLimits(
                 child=child_limits(settings), wall_s=settings.wall_limit_s, local_sources=settings.local_sources
             ),
+            speech=speech_model(settings),
         )
         self.switchboard = Switchboard(self.control.redis, ended=self._ended)
         self.slots = Slots(SLOTS, freed=lambda: self.switchboard.ring(SLOT))
@@ -68,7 +70,7 @@ class WorkerProcess:
             dict.fromkeys(settings.stage_names, SLOTS),
         )
         self.sweeper = Sweeper(self.control.conductor, self.switchboard, self._tidy)
-        self.worker = Worker(self.broker, worker_timeout=IDLE_POLL_MS, worker_threads=SLOTS)
+        self.worker = Worker(self.broker, worker_timeout=IDLE_MS, worker_threads=SLOTS)
         self.stopping = threading.Event()
 
     def run(self) -> None:
@@ -116,7 +118,10 @@ class WorkerProcess:
 
 
 def main() -> int:
-    settings = Settings()
+    try:
+        settings = Settings.read()
+    except PipelineError as error:
+        sys.exit(f"error: {error.code}: {error.message} {error.hint}")
     logs.configure(settings.log_level)
     process = WorkerProcess(settings)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -16,6 +16,7 @@ from pipeline.ports import Storage
 from pipeline.profile import load_profiles
 from pipeline.sandbox import ChildLimits
 from pipeline.storage import open_storage
+from pipeline.tasks import SpeechModel
 from workers.progress import RedisProgress
 from workers.redis_client import Client, connect
 from workers.redis_jobs import RedisJobStore
@@ -52,7 +53,8 @@ def control(settings: Settings) -> Control:
         redis=client,
         store=store,
         conductor=conductor,
-        progress=RedisProgress(client),
+        # A connection of its own: a Redis that is silent must not hold up the work that reports.
+        progress=RedisProgress(connect(settings.redis_url, timeout_s=0.5)),
         storage=open_storage(settings.storage_url),
     )
 
@@ -75,6 +77,17 @@ def worker_name() -> str:
 
 def child_limits(settings: Settings) -> ChildLimits:
     return ChildLimits(memory_bytes=settings.memory_limit_bytes)
+
+
+def speech_model(settings: Settings) -> SpeechModel:
+    """The speech model of this machine. More threads than four gain next to nothing: memory is what is slow."""
+    return SpeechModel(
+        name=settings.speech_model,
+        cache=str(settings.speech_cache),
+        device=settings.speech_device,
+        compute_type=settings.speech_compute_type,
+        threads=settings.speech_threads or min(4, os.cpu_count() or 1),
+    )
 
 
 def scratch_folder(settings: Settings) -> Path:

@@ -7,9 +7,11 @@ shows what the whole file would. Where nothing can be decoded, the last frame th
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from heapq import heappop, heappush
 from itertools import chain
 from pathlib import Path
 
@@ -20,12 +22,16 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream as AvVideoStream
 
 from pipeline.errors import PipelineError
+from pipeline.media import sources
 from pipeline.media.sources import open_source
 from pipeline.media.timeline import Sampling
 from pipeline.tasks import VideoStream
 
 _LEAD_IN = 3
 """Source frames that a temporal filter wants to see before the first one that counts (DESIGN §8)."""
+
+_REORDERED = 4
+"""Frames over which timestamps can be shuffled: more than the B-frames in a row of any encoder that writes AVI."""
 
 _STEPS_BACK = (Fraction(0), Fraction(2), Fraction(10), Fraction(60))
 """Seconds to seek back further, one after the other, where a seek landed behind its target; then the whole file."""
@@ -92,11 +98,12 @@ class FrameSource:
             with contextlib.suppress(av.FFmpegError):
                 self._container.seek(round(time / self.time_base), stream=self._stream)
         step, last = 1 / self._video.rate, None
-        for frame in _frames(self._container, self._stream):
-            if frame.pts is not None:
-                at = frame.pts * self.time_base
-            else:  # only damaged streams and raw ones have no times
-                at = self._video.start if last is None else last + step
+        frames: Iterator[VideoFrame] = sources.decoded(self._container, self._stream)
+        shuffled = self._container.format.name == "avi"
+        for frame, pts in _in_order(frames) if shuffled else ((frame, frame.pts) for frame in frames):
+            # Only damaged streams and raw ones have no times.
+            guess = self._video.start if last is None else last + step
+            at = guess if pts is None else pts * self.time_base
             if last is None or at >= last:
                 last = at
                 yield Decoded(time=at, frame=frame)
@@ -140,21 +147,19 @@ def _open(path: Path, video: VideoStream) -> tuple[InputContainer, AvVideoStream
     return container, stream
 
 
-def _frames(container: InputContainer, stream: AvVideoStream) -> Iterator[VideoFrame]:
-    """Every frame that can be decoded. What cannot be is left out: damage in the middle of a file is not its end."""
-    decode: Callable[..., list[VideoFrame]] = stream.codec_context.decode
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-        except av.FFmpegError:
-            packet = None  # the file ends here
-        try:
-            frames = decode(packet)
-        except av.EOFError:
-            return
-        except av.FFmpegError:
-            frames = []
-        yield from frames
-        if packet is None or packet.size == 0:
-            return
+def _in_order(frames: Iterator[VideoFrame]) -> Iterator[tuple[VideoFrame, int | None]]:
+    """Frames with their timestamps put in order.
+
+    AVI has no presentation times: libav numbers the packets in the order of decoding, so where there are B-frames the
+    pictures come out in the right order with their numbers shuffled.
+    """
+    waiting: deque[VideoFrame] = deque()
+    times: list[int] = []
+    for frame in frames:
+        waiting.append(frame)
+        if frame.pts is not None:
+            heappush(times, frame.pts)
+        if len(waiting) > _REORDERED:
+            yield waiting.popleft(), heappop(times) if times else None
+    while waiting:
+        yield waiting.popleft(), heappop(times) if times else None

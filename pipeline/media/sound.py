@@ -7,7 +7,7 @@ stretched, too little to be heard.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
@@ -24,6 +24,7 @@ from av.filter.context import FilterContext
 from av.stream import Discard
 
 from pipeline.errors import PipelineError
+from pipeline.media import sources
 from pipeline.media.sources import open_source
 from pipeline.tasks import AudioStream
 
@@ -210,23 +211,9 @@ def _stream(container: InputContainer, audio: AudioStream) -> AvAudioStream:
 
 
 def _frames(container: InputContainer, stream: AvAudioStream) -> Iterator[AudioFrame]:
-    """Every frame that can be decoded; what cannot be is left out."""
-    decode: Callable[..., list[AudioFrame]] = stream.codec_context.decode
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-        except av.FFmpegError:
-            packet = None  # the file ends here
-        try:
-            frames = decode(packet)
-        except av.EOFError:
-            return
-        except av.FFmpegError:
-            frames = []
-        yield from (frame for frame in frames if frame.samples > 0 and frame.sample_rate > 0)
-        if packet is None or packet.size == 0:
-            return
+    """Every frame that can be decoded and holds sound."""
+    frames: Iterator[AudioFrame] = sources.decoded(container, stream)
+    return (frame for frame in frames if frame.samples > 0 and frame.sample_rate > 0)
 
 
 def _silence(count: int, channels: int) -> Iterator[Samples]:

@@ -8,14 +8,18 @@ serve. What libav says when it refuses is translated here into the catalogue, wi
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import av
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
+from av.video.stream import VideoStream
 
 from pipeline.errors import PipelineError
 
@@ -108,6 +112,23 @@ def packets(container: InputContainer, *streams: Stream) -> Iterator[Packet[Stre
             return
         if packet.size:
             yield packet
+
+
+def decoded(container: InputContainer, stream: VideoStream | AudioStream) -> Iterator[Any]:
+    """Every frame of the stream that can be decoded, as it comes out of the decoder.
+
+    What cannot be decoded is left out: damage in the middle of a file is not its end.
+    """
+    decode: Callable[[Packet[Any] | None], list[Any]] = stream.codec_context.decode
+    for packet in chain(_readable(packets(container, stream)), (None,)):
+        with suppress(av.FFmpegError):
+            yield from decode(packet)
+
+
+def _readable(source: Iterator[Packet[Stream]]) -> Iterator[Packet[Stream]]:
+    """The packets up to where the file can no longer be read."""
+    with suppress(av.FFmpegError):
+        yield from source
 
 
 @contextmanager

@@ -385,6 +385,13 @@ def test_an_ended_job_is_forgotten_by_the_indexes(world: World) -> None:
     assert the_job(world).status is JobStatus.CANCELLED
 
 
+def test_nothing_of_an_ended_job_becomes_ready(world: World) -> None:
+    world.store.commit(creating(RUNNING))
+    ended = replace(the_job(world), status=JobStatus.FAILED)
+    world.store.commit(changing(header=ended, steps={"a": a_step("a")}))
+    assert world.store.take({"transcode": 9}) == []
+
+
 # -- events -----------------------------------------------------------------------------------------------------------
 
 
@@ -758,6 +765,17 @@ def test_a_commit_whose_reply_was_lost_is_recognised(proxy: LossyProxy, client: 
     assert names(RedisWorld(client)).count("step.started") == names(RedisWorld(client)).count("step.finished") == 3
     assert names(RedisWorld(client)).count("asset.ready") == 1
     assert sequences_are_whole(RedisWorld(client))
+
+
+def test_an_event_whose_reply_was_lost_is_appended_once(proxy: LossyProxy, client: Any) -> None:
+    with connect(proxy.url) as far:
+        store = RedisJobStore(far)
+        store.append(ASSET, an_event(n=1))
+        lost = iter([True])
+        proxy.lose = lambda request: store._append.sha.encode() in request and next(lost, False)
+        store.append(ASSET, an_event(n=2))
+    assert proxy.lost == 1
+    assert [event["data"]["n"] for event in RedisWorld(client).events()] == [1, 2]
 
 
 def test_a_commit_whose_fate_stays_unknown_is_an_error_and_applied_at_most_once(proxy: LossyProxy, client: Any) -> None:

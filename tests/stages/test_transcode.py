@@ -368,3 +368,10 @@ def test_a_natural_clip_keeps_its_frames(tmp_path: Path) -> None:
     assert clip.media.video is not None
     assert [len(rendition.frames()) for rendition in made] == [clip.media.video.frames] * 2
     assert_on_grid(clip, made)
+
+
+def test_b_frames_in_avi_are_shown_in_order(tmp_path: Path) -> None:
+    """AVI numbers its packets in the order of decoding; the pictures must not be shuffled by those numbers."""
+    clip = opened(make_clip(tmp_path / "clip.avi", seconds=2, rate=25, audio=None, options={"bf": "3"}))
+    _, (made,) = clip.transcode(tmp_path)
+    assert [read_frame_number(frame) for frame in made.frames()] == list(range(50))
