@@ -16,7 +16,7 @@ from pydantic.json_schema import models_json_schema
 
 from pipeline import document as documents
 from pipeline import requests
-from pipeline.document import AssetDocument, Rendition
+from pipeline.document import AssetDocument, Rendition, SubtitleTrack
 from pipeline.errors import PipelineError
 from pipeline.events import EVENTS, PREFIX, PROGRESS_STREAM, STREAM, VERSION, Event, Progress, envelope, seal
 from pipeline.job import EventDraft
@@ -133,7 +133,34 @@ def _example_data(name: str) -> Mapping[str, Any]:
     error = PipelineError("parameter_invalid", detail="resolutions: unknown resolution '999p'").document()
     refusal: Mapping[str, Any] = {"request": "example", "error": error, "meta": {"course": 42}}
     track = {"job": "example", "track": "video-720p", "kind": "video", "version": 1, "meta": {"course": 42}}
-    return {"request.refused": refusal, "track.ready": track}[name]
+    return {
+        "request.refused": refusal,
+        "track.ready": track,
+        "subtitle.completed": _subtitle_data(),
+        "subtitle.failed": {
+            "job": "example",
+            "error": PipelineError("speech_model_missing", model="small").document(),
+            "meta": {"course": 42},
+        },
+    }[name]
+
+
+def _subtitle_data() -> Mapping[str, Any]:
+    track = SubtitleTrack(
+        id="text-en-auto",
+        name="English (auto-generated)",
+        language="en",
+        url="https://media.example/transcoded/k3v9x0q2m7a/subtitles/text-en-auto/5c1f0a9e77b2.vtt",
+        auto_generated=True,
+    )
+    facts = {"speech": True, "spoken": "en", "language": "en", "words": 24, "cues": 2, "model": "small", "dropped": {}}
+    return {
+        "job": "example",
+        "track": track.model_dump(mode="json"),
+        "version": 2,
+        "facts": facts,
+        "meta": {"course": 42},
+    }
 
 
 def _asset_data(name: str) -> Mapping[str, Any]:

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from pipeline import document as documents
-from pipeline.document import AssetDocument, Rendition
+from pipeline.document import AssetDocument, Rendition, SubtitleTrack
 from pipeline.errors import PipelineError
-from pipeline.events import PREFIX
+from pipeline.events import FAILURES, PREFIX
 from pipeline.job import (
     JOB_LEVEL,
     SCHEMA,
@@ -80,13 +80,34 @@ class Attempt:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Caption:
+    """A text track of a presentation."""
+
+    id: str
+    name: str
+    language: str
+    key: str
+    """Storage key of the whole WebVTT file."""
+    auto_generated: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Published:
-    """What a step made public."""
+    """What a step made public: the whole presentation."""
 
     version: int
     duration_ms: int
     segments: int
     renditions: tuple[Rendition, ...]
+    captions: tuple[Caption, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subtitled:
+    """What became of the speech."""
+
+    track: str | None = None
+    """Id of the text track; None where nobody speaks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +121,8 @@ class Answer:
     source: str | None = None
     """Storage key of the ingested source."""
     published: Published | None = None
+    subtitled: Subtitled | None = None
+    """Captions were added (they stand in `published`), or there is nothing to add."""
 
 
 Decision = Callable[[Job, AssetRecord], Commit | None]
@@ -231,6 +254,8 @@ class Conductor:
             commit = self._settle(job, step, done, self._step_event(job, done, "step.finished"))
             if answer.ingest is not None:
                 return self._grown(commit, job, asset, answer.ingest, source=answer.source or "", done=done)
+            if answer.subtitled is not None:
+                return self._subtitled(commit, job, asset, answer, done)
             if answer.published is not None:
                 return self._published(commit, job, asset, answer.published, done)
             return commit
@@ -378,7 +403,8 @@ class Conductor:
         failed = step.after(Move.FAIL, error=error.document(), ended_ms=self.clock.now_ms())
         event = self._step_event(job, failed, "step.failed", error=error)
         if step.optional:
-            return self._settle(job, step, failed, event)
+            settled = self._settle(job, step, failed, event)
+            return replace(settled, events=(*settled.events, *self._missing(job, failed)))
         document = documents.failed(documents.load(asset.document), error.document())
         ending = self._ending(job, asset, JobStatus.FAILED, "asset.failed", document, error=error.document())
         return replace(
@@ -417,34 +443,68 @@ class Conductor:
         )
 
     def _published(self, commit: Commit, job: Job, asset: AssetRecord, published: Published, done: Step) -> Commit:
-        document = documents.published(
-            documents.load(asset.document),
-            list(published.renditions),
-            duration_ms=published.duration_ms,
-            segments=published.segments,
-        )
-        tracks = tuple(
-            EventDraft(
-                id=f"{job.id}.{done.id}.{done.attempt}.track.ready.{rendition.name}",
-                type="track.ready",
-                data={
-                    "job": job.id,
-                    "track": rendition.name,
-                    "kind": rendition.kind,
-                    "version": published.version,
-                    "meta": _meta(job),
-                },
-            )
-            for rendition in published.renditions
-        )
+        tracks = tuple(_track_ready(job, done, made.name, made.kind, published) for made in published.renditions)
         return self._with_document(
             replace(commit, events=(*commit.events, *tracks)),
             job,
             asset,
             "asset.playable",
+            self._shown(asset, published),
+            key=f"{done.id}.{done.attempt}",
+        )
+
+    def _subtitled(self, commit: Commit, job: Job, asset: AssetRecord, answer: Answer, done: Step) -> Commit:
+        """Captions came to an asset that plays already; or nobody speaks in it, and nothing changes."""
+        published, subtitled = answer.published, answer.subtitled
+        data: dict[str, Any] = {"job": job.id, "facts": dict(answer.facts), "meta": _meta(job)}
+        id_ = f"{job.id}.{done.id}.{done.attempt}.subtitle.completed"
+        if published is None or subtitled is None or subtitled.track is None:
+            said = EventDraft(id=id_, type="subtitle.completed", data=data)
+            return replace(commit, events=(*commit.events, said))
+        document = self._shown(asset, published)
+        track = next(track for track in document.video.tracks if track.id == subtitled.track)
+        data |= {"track": track.model_dump(mode="json"), "version": published.version}
+        events = (
+            _track_ready(job, done, subtitled.track, "text", published),
+            EventDraft(id=id_, type="subtitle.completed", data=data),
+        )
+        return self._with_document(
+            replace(commit, events=(*commit.events, *events)),
+            job,
+            asset,
+            None,
             document,
             key=f"{done.id}.{done.attempt}",
         )
+
+    def _shown(self, asset: AssetRecord, published: Published) -> AssetDocument:
+        """The document with what a presentation holds."""
+        tracks = [
+            SubtitleTrack(
+                id=caption.id,
+                name=caption.name,
+                language=caption.language,
+                url=f"{self.base_url.rstrip('/')}/{caption.key}",
+                auto_generated=caption.auto_generated,
+            )
+            for caption in published.captions
+        ]
+        return documents.published(
+            documents.load(asset.document),
+            list(published.renditions),
+            duration_ms=published.duration_ms,
+            segments=published.segments,
+            tracks=tracks,
+        )
+
+    @staticmethod
+    def _missing(job: Job, failed: Step) -> tuple[EventDraft, ...]:
+        """What the failure of an optional step means to those who wait for what it adds."""
+        type_ = FAILURES.get(failed.stage)
+        if type_ is None:
+            return ()
+        data = {"job": job.id, "error": failed.error, "meta": _meta(job)}
+        return (EventDraft(id=f"{job.id}.{failed.id}.{failed.attempt}.{type_}", type=type_, data=data),)
 
     # -- commits ------------------------------------------------------------------------------------------------------
 
@@ -500,7 +560,7 @@ class Conductor:
         commit: Commit,
         job: Job,
         asset: AssetRecord,
-        type_: str,
+        type_: str | None,
         document: AssetDocument,
         *,
         key: str,
@@ -521,20 +581,18 @@ class Conductor:
     def _asset_events(
         self,
         job: Job,
-        type_: str,
+        type_: str | None,
         document: AssetDocument,
         *,
         key: str,
         error: Mapping[str, Any] | None = None,
         missing: list[str] | None = None,
     ) -> tuple[EventDraft, ...]:
-        """The fact itself, and `asset.updated` with the same document."""
+        """The fact itself, if it has a name of its own, and `asset.updated` with the same document."""
         data: dict[str, Any] = {"job": job.id, "asset": document.model_dump(mode="json"), "meta": _meta(job)}
         fact = {**data, **({"error": error} if error else {}), **({"missing": missing} if missing else {})}
-        return (
-            EventDraft(id=f"{job.id}.{key}.{type_}", type=type_, data=fact),
-            EventDraft(id=f"{job.id}.{key}.asset.updated", type="asset.updated", data=data),
-        )
+        updated = EventDraft(id=f"{job.id}.{key}.asset.updated", type="asset.updated", data=data)
+        return (EventDraft(id=f"{job.id}.{key}.{type_}", type=type_, data=fact), updated) if type_ else (updated,)
 
     def _step_event(
         self, job: Job, step: Step, type_: str, *, error: PipelineError | None = None, **extra: Any
@@ -574,8 +632,26 @@ def _due_s(step: Step) -> float:
     return READY_DUE_S if step.status is Status.READY else WAITING_DUE_S
 
 
+def _track_ready(job: Job, done: Step, track: str, kind: str, published: Published) -> EventDraft:
+    return EventDraft(
+        id=f"{job.id}.{done.id}.{done.attempt}.track.ready.{track}",
+        type="track.ready",
+        data={"job": job.id, "track": track, "kind": kind, "version": published.version, "meta": _meta(job)},
+    )
+
+
 def _meta(job: Job) -> Any:
     return job.request.get("meta", {})
 
 
-__all__ = ["Answer", "Attempt", "Conductor", "Planner", "Published", "backoff_s", "refusal"]
+__all__ = [
+    "Answer",
+    "Attempt",
+    "Caption",
+    "Conductor",
+    "Planner",
+    "Published",
+    "Subtitled",
+    "backoff_s",
+    "refusal",
+]

@@ -46,6 +46,17 @@ class Rendition(BaseModel):
     bytes: int = Field(description="Size of all segments.")
 
 
+class SubtitleTrack(BaseModel):
+    """A text track that players can choose; `url` is the whole WebVTT file, on the source's timeline."""
+
+    id: str
+    type: Literal["Subtitle"] = "Subtitle"
+    name: str = Field(description="What players show.")
+    language: str = Field(description="BCP 47, lower case; `und` where it is not known.")
+    url: str
+    auto_generated: bool = Field(default=False, description="A machine wrote it.")
+
+
 class Video(BaseModel):
     """The part of the document that the pipeline fills."""
 
@@ -66,7 +77,7 @@ class Video(BaseModel):
     enable_drm: bool = False
     generate_subtitle: bool = False
     transmux_only: bool | None = None
-    tracks: list[dict[str, Any]] = []
+    tracks: list[SubtitleTrack] = []
     inputs: list[Input]
     output_urls: dict[str, OutputUrls]
     mp4_url: str | None = None
@@ -121,6 +132,7 @@ def not_started(request: ProcessRequest, *, resolutions: tuple[str, ...], base_u
             playback_url=hls,
             dash_url=dash,
             resolutions=list(resolutions),
+            generate_subtitle=request.generate_subtitle,
             inputs=[Input(url=public_url(request.url))],
             output_urls={"h264": OutputUrls(hls_url=hls, dash_url=dash)},
         ),
@@ -160,12 +172,18 @@ def ingested(document: AssetDocument, media: MediaInfo, source: str) -> AssetDoc
 
 
 def published(
-    document: AssetDocument, renditions: list[Rendition], *, duration_ms: int, segments: int
+    document: AssetDocument,
+    renditions: list[Rendition],
+    *,
+    duration_ms: int,
+    segments: int,
+    tracks: list[SubtitleTrack] | None = None,
 ) -> AssetDocument:
     """A presentation is public."""
     return _video(
         document,
         renditions=renditions,
+        tracks=tracks or [],
         rays=len(renditions),
         slices=segments,
         duration_ms=duration_ms,

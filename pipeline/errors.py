@@ -138,6 +138,11 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
         message="Asset {asset} is being published and can no longer be cancelled.",
         hint="Wait for the job to end, then delete the asset if it is not wanted.",
     ),
+    ErrorSpec(
+        code="setting_invalid",
+        message="The setting {name} is not valid: {detail}.",
+        hint="Correct the variable; config/README.md lists every setting.",
+    ),
     # -- the work -----------------------------------------------------------------------------------------------------
     ErrorSpec(
         code="cancelled",
@@ -190,6 +195,17 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
         message="The {what} has the form {found}, newer than the form {known} that this worker knows.",
         hint="Update this worker; the step tries again by itself and waits for one that can read it.",
         retryable=True,
+    ),
+    ErrorSpec(
+        code="speech_model_missing",
+        message="The speech model {model} is not on this worker, or cannot be loaded.",
+        hint="Install `reelway[speech]` for tiny.en; or run `hf download Systran/faster-whisper-small` on the worker "
+        "and set REELWAY_SPEECH_MODEL=small; or set it to the folder of a CTranslate2 Whisper model.",
+    ),
+    ErrorSpec(
+        code="speech_language_unsupported",
+        message="The speech model {model} does not understand the language {language}.",
+        hint="Name a multilingual model in REELWAY_SPEECH_MODEL (`small`, `large-v3`), or correct the language.",
     ),
     # -- the world around ---------------------------------------------------------------------------------------------
     ErrorSpec(

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.document import AssetDocument
+from pipeline.document import AssetDocument, SubtitleTrack
 from pipeline.job import EventDraft
 
 STREAM = "reelway:events"
@@ -71,12 +71,28 @@ class RefusalData(BaseModel):
 
 
 class TrackData(BaseModel):
-    """Data of `track.ready`: a rendition that a player can choose from now on."""
+    """Data of `track.ready`: a rendition or text that a player can choose from now on."""
 
     job: str
     track: str
-    kind: Literal["video", "audio"]
+    kind: Literal["video", "audio", "text"]
     version: int = Field(description="The presentation that has it first.")
+    meta: dict[str, Any] = {}
+
+
+class SubtitleData(BaseModel):
+    """Data of `subtitle.*`: what became of the speech of an asset."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    job: str
+    track: SubtitleTrack | None = None
+    """As the document lists it; none where nobody speaks, and where it failed."""
+    version: int | None = None
+    """The presentation that has it first."""
+    facts: dict[str, Any] = {}
+    """What was heard: `speech`, `spoken` language, `words`, `cues`, `model`, what was `dropped`."""
+    error: ErrorData | None = None
     meta: dict[str, Any] = {}
 
 
@@ -107,9 +123,14 @@ EVENTS: Mapping[str, tuple[type[BaseModel], str]] = {
     "step.finished": (StepData, "A step is done."),
     "step.failed": (StepData, "A step has failed for good."),
     "step.retrying": (StepData, "A step failed and will be tried again."),
-    "track.ready": (TrackData, "A rendition was published."),
+    "track.ready": (TrackData, "A rendition or text was published."),
+    "subtitle.completed": (SubtitleData, "The speech was heard; `track` holds its captions, none where nobody speaks."),
+    "subtitle.failed": (SubtitleData, "There will be no captions; the asset plays without."),
 }
 """Every event type: the model of its data, and what it says."""
+
+FAILURES: Mapping[str, str] = {"subtitle": "subtitle.failed"}
+"""Stage → the event that says, beside `step.failed`, that what it should have added will not come."""
 
 
 class Event(BaseModel):

@@ -53,6 +53,11 @@ def versions(asset: str) -> str:
     return f"{PUBLIC}/{asset}/presentations/"
 
 
+def subtitle(asset: str, name: str, revision: str, suffix: str) -> str:
+    """One revision of a text track: `subtitles/<track>/<revision>.vtt`, and its words as `.words.json`. Immutable."""
+    return f"{PUBLIC}/{asset}/subtitles/{name}/{revision}.{suffix}"
+
+
 def hls_door(asset: str) -> str:
     return f"{PUBLIC}/{asset}/video.m3u8"
 

@@ -2,24 +2,26 @@
 
 Pure: the same job gives the same plan on every machine, because everything it depends on (profile, media facts,
 encoder build, hint of the fleet's size) lies in the job. A plan starts as `ingest` and grows, in the commit that
-settles it, into `transcode` and `audio` steps and the `package` step that needs them all. A step holds only *which
-part* it makes; what to make stands once, in the job's blueprint, so that the record stays small at a thousand steps.
+settles it, into `transcode` and `audio` steps and the `package` step that needs them all; what adds to the published
+asset, as `subtitle` does, needs `package`, is optional, and keeps nobody from watching. A step holds only *which part*
+it makes; what to make stands once, in the job's blueprint, so that the record stays small at a thousand steps.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline import keys
 from pipeline.job import Job, Step
-from pipeline.media import ladder, rates, timeline
+from pipeline.media import ladder, languages, rates, timeline
 from pipeline.profile import Profile
 from pipeline.requests import ProcessRequest
 from pipeline.tasks import (
     AudioRendition,
+    AudioStream,
     AudioTask,
     Blueprint,
     IngestFacts,
@@ -28,6 +30,7 @@ from pipeline.tasks import (
     MediaInfo,
     PackageTask,
     Rung,
+    SubtitleTask,
     Task,
     TranscodeTask,
 )
@@ -36,15 +39,18 @@ INGEST = "ingest"
 TRANSCODE = "transcode"
 AUDIO = "audio"
 PACKAGE = "package"
+SUBTITLE = "subtitle"
 
 CHUNK_SEGMENTS = 4
 """Segments of a chunk: 16 s cost about 3 % more CPU than a whole-file encode, and lose little when a worker dies."""
 MAX_CHUNKS = 300
 """A long video gets longer chunks, not thousands of steps."""
 
-# Relative costs, measured per pixel of output at the default preset; only their ratio matters to the choice of a split.
-_DECODE = 0.3
-_STEP_OVERHEAD_S = 0.5
+# Relative costs of a second of video, in encoded megapixels at the default preset (benchmarks/ladder.py); only their
+# ratio matters to the choice of a split. Scaling reads the whole source picture once for every rung that is smaller.
+_DECODE = 0.35
+_SCALE = 0.25
+_STEP_OVERHEAD = 0.2
 
 
 def first_steps(request: ProcessRequest) -> tuple[Step, ...]:
@@ -58,10 +64,13 @@ def grow(job: Job, facts: IngestFacts) -> tuple[Blueprint, tuple[Step, ...]]:
     request = ProcessRequest.model_validate(job.request)
     drawn = blueprint(facts, profile, request)
     parts = (*_transcode_steps(drawn, job.workers), *_audio_steps(drawn))
-    weight = sum(part.weight for part in parts)
-    parts = tuple(_weighed(part, 0.93 * part.weight / weight) for part in parts)
+    additions = tuple(_subtitle_steps(drawn, request))
+    weight = sum(step.weight for step in (*parts, *additions))
+    parts, additions = (
+        tuple(_weighed(step, 0.93 * step.weight / weight) for step in steps) for steps in (parts, additions)
+    )
     package = Step(id=PACKAGE, stage=PACKAGE, needs=tuple(part.id for part in parts), weight=0.02)
-    return drawn, (*parts, package)
+    return drawn, (*parts, package, *additions)
 
 
 def blueprint(facts: IngestFacts, profile: Profile, request: ProcessRequest) -> Blueprint:
@@ -161,14 +170,14 @@ def _splits(drawn: Blueprint, workers: int) -> Iterator[_Split]:
             for first, last in runs
         )
         for groups in range(1, min(workers, len(drawn.rungs)) + 1):
-            yield _Split(chunks=chunks, groups=_groups(drawn.rungs, groups))
+            yield _Split(chunks=chunks, groups=_groups(drawn, groups))
 
 
-def _groups(ladder_: Sequence[Rung], count: int) -> tuple[tuple[Rung, ...], ...]:
-    """The rungs in `count` groups of about the same number of pixels; largest first."""
+def _groups(drawn: Blueprint, count: int) -> tuple[tuple[Rung, ...], ...]:
+    """The rungs in `count` groups of about the same cost; the costliest first."""
     groups: list[list[Rung]] = [[] for _ in range(count)]
-    for rung in ladder_:
-        min(groups, key=lambda group: sum(_pixels(member) for member in group)).append(rung)
+    for rung in drawn.rungs:
+        min(groups, key=lambda group: sum(_rung_cost(drawn, member) for member in group)).append(rung)
     return tuple(tuple(group) for group in groups if group)
 
 
@@ -182,14 +191,20 @@ def _makespan(drawn: Blueprint, split: _Split, workers: int) -> tuple[float, int
 
 
 def _cost(drawn: Blueprint, chunk: _Chunk, members: Sequence[Rung]) -> float:
-    """Relative cost of a part: seconds × megapixels a frame, decoding included."""
+    """Relative cost of a part, decoding included."""
+    decode = _DECODE * _source_megapixels(drawn)
+    return chunk.seconds * (decode + sum(_rung_cost(drawn, rung) for rung in members)) + _STEP_OVERHEAD
+
+
+def _rung_cost(drawn: Blueprint, rung: Rung) -> float:
+    """Relative cost of a second of one rung."""
+    encode, source = rung.width * rung.height / 1e6, _source_megapixels(drawn)
+    return encode + (_SCALE * source if encode < source else 0.0)
+
+
+def _source_megapixels(drawn: Blueprint) -> float:
     video = drawn.media.video
-    decode = _DECODE * video.width * video.height if video else 0.0
-    return chunk.seconds * (decode + sum(_pixels(rung) for rung in members)) / 1e6 + _STEP_OVERHEAD_S
-
-
-def _pixels(rung: Rung) -> int:
-    return rung.width * rung.height
+    return video.width * video.height / 1e6 if video else 0.0
 
 
 def _audio_steps(drawn: Blueprint) -> Iterator[Step]:
@@ -198,12 +213,25 @@ def _audio_steps(drawn: Blueprint) -> Iterator[Step]:
             id=rendition.track,
             stage=AUDIO,
             args={"track": rendition.track},
-            weight=float(drawn.timeline.duration) * 0.05 + _STEP_OVERHEAD_S,
+            weight=float(drawn.timeline.duration) * 0.1 + _STEP_OVERHEAD,
+        )
+
+
+def _subtitle_steps(drawn: Blueprint, request: ProcessRequest) -> Iterator[Step]:
+    """Captions are added to an asset that can be watched already: they must not keep anybody waiting."""
+    if request.generate_subtitle and drawn.media.audio:
+        yield Step(
+            id=SUBTITLE,
+            stage=SUBTITLE,
+            args={"language": request.language},
+            needs=(PACKAGE,),
+            optional=True,
+            weight=float(drawn.timeline.duration) * 0.1 + _STEP_OVERHEAD,
         )
 
 
 def _weighed(step: Step, weight: float) -> Step:
-    return Step(id=step.id, stage=step.stage, args=step.args, needs=step.needs, weight=round(weight, 6))
+    return replace(step, weight=round(weight, 6))
 
 
 # -- what a step is asked ---------------------------------------------------------------------------------------------
@@ -250,6 +278,27 @@ def _package_task(job: Job, _args: Mapping[str, Any]) -> Task:
     return PackageTask(asset=job.asset, blueprint=_drawn(job), receipts=receipts)
 
 
+def _subtitle_task(job: Job, args: Mapping[str, Any]) -> Task:
+    drawn = _drawn(job)
+    language = languages.tag(args["language"]) if args["language"] else None
+    return SubtitleTask(
+        asset=job.asset,
+        source=_source(job),
+        stream=_spoken(drawn.media.audio, language or "en"),
+        timeline=drawn.timeline,
+        language=language,
+    )
+
+
+def _spoken(sounds: Sequence[AudioStream], language: str) -> AudioStream:
+    """The sound track to listen to: one in this language, else the default one, else the first."""
+
+    def distance(sound: AudioStream) -> tuple[bool, bool]:
+        return sound.language.partition("-")[0] != language.partition("-")[0], not sound.default
+
+    return min(sounds, key=distance)
+
+
 def _drawn(job: Job) -> Blueprint:
     assert job.blueprint is not None, "a step of the grown plan has a blueprint"
     return job.blueprint
@@ -259,4 +308,10 @@ def _source(job: Job) -> str:
     return keys.source(job.asset, str(job.request["url"]))
 
 
-_TASKS = {INGEST: _ingest_task, TRANSCODE: _transcode_task, AUDIO: _audio_task, PACKAGE: _package_task}
+_TASKS = {
+    INGEST: _ingest_task,
+    TRANSCODE: _transcode_task,
+    AUDIO: _audio_task,
+    PACKAGE: _package_task,
+    SUBTITLE: _subtitle_task,
+}

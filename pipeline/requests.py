@@ -13,11 +13,13 @@ import string
 import uuid
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 STREAM = "reelway:requests"
 RESOLUTIONS = ("240p", "360p", "480p", "540p", "720p", "1080p")
 META_BYTES = 4096
+LANGUAGE = r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$"
+"""A language tag as far as its form goes (RFC 5646 §2.1); whether it can be heard is up to the speech model."""
 
 _ASSET_ID = re.compile(r"[A-Za-z0-9]{11}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
@@ -58,7 +60,10 @@ class ProcessRequest(BaseModel):
     """Asked rungs; empty: those of the profile."""
     profile: str = "default"
     content_protection_type: Literal["disable"] = "disable"
-    generate_subtitle: Literal[False] = False
+    generate_subtitle: bool = False
+    """Captions of what is said, by speech recognition."""
+    language: Annotated[str, Field(pattern=LANGUAGE)] | None = None
+    """BCP 47 tag of what is spoken; the captions are in it. Without: in English, translated if need be."""
     parent_id: str | None = None
     external_id: str | None = None
     orig_filename: str | None = None
@@ -80,6 +85,12 @@ class ProcessRequest(BaseModel):
         if unknown:
             raise ValueError(f"unknown resolution {unknown[0]!r}; known are {', '.join(RESOLUTIONS)}")
         return tuple(dict.fromkeys(value))
+
+    @model_validator(mode="after")
+    def _language_of_something(self) -> ProcessRequest:
+        if self.language is not None and not self.generate_subtitle:
+            raise ValueError("language says what is spoken in the captions: it needs generate_subtitle")
+        return self
 
     @field_validator("meta")
     @classmethod

@@ -1,7 +1,7 @@
 """A stage runs in a child process of its own, without network, secrets or much memory.
 
-A crash, a hang or a bomb there ends the child, never the worker: it comes back as a coded error. The child is started
-ahead of time and waits, so that the 0.3 s that Python and the codecs need to load are spent while nobody waits.
+A crash, a hang or a bomb there ends the child, never the worker: it comes back as a coded error. Children are forked
+from a nursery that has loaded Python and the codecs once: a step costs milliseconds to start, not half a second of CPU.
 """
 
 from __future__ import annotations
@@ -43,24 +43,17 @@ class ChildKilled(Exception):
 class Child:
     """One process that runs one stage. `kill` may be called from any thread."""
 
-    def __init__(self, scratch: Path) -> None:
-        ours, theirs = socket.socketpair()
+    def __init__(self, nursery: Nursery, scratch: Path) -> None:
+        self._nursery = nursery
         self._log = (scratch / f"child-{os.urandom(4).hex()}.log").open("w+b")
-        self._channel = ours
-        environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.stages", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-            cwd=scratch,
-            env={**environment, "HOME": str(scratch), "TMPDIR": str(scratch), "PYTHONDONTWRITEBYTECODE": "1"},
-            start_new_session=True,
-        )
-        theirs.close()
+        self._channel, theirs = socket.socketpair()
+        try:
+            self.pid = nursery.fork(theirs.fileno(), self._log.fileno())
+        finally:
+            theirs.close()
         self._lock = threading.Lock()
         self._killed = False
+        self._status: int | None = None
         self.network: str | None = None
         """`none` or `open`, once the child has said it."""
         self.cpu_s = 0.0
@@ -120,7 +113,10 @@ class Child:
 
     def _ended(self, stage: str, limits: ChildLimits) -> Exception:
         """Why a child without an answer ended."""
-        code = self._process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            # One that died is a zombie by now, and keeps its status; one that only closed its channel must not linger.
+            os.kill(self.pid, signal.SIGKILL)
+        code = os.waitstatus_to_exitcode(self._reap())
         if self._killed:
             return ChildKilled()
         name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
@@ -139,55 +135,101 @@ class Child:
     def kill(self) -> None:
         """End the child and everything it started, now."""
         with self._lock:
-            if self._process.returncode is None:
+            if self._status is None:  # until it is reaped, its process id is its own
                 self._killed = True
                 with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self._process.pid, signal.SIGKILL)
+                    os.kill(self.pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """Reap the child; nothing of it is left afterwards."""
-        if self._process.poll() is None:
-            self._channel.close()  # it leaves by itself at the end of the channel
-            try:
-                self._process.wait(timeout=0.5)
-            except subprocess.TimeoutExpired:
-                self.kill()
-        self._process.wait()
+        """End and reap the child; nothing of it is left afterwards."""
+        self.kill()
+        self._reap()
         self._channel.close()
         self._log.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._log.name)
 
+    def _reap(self) -> int:
+        with self._lock:
+            if self._status is None:
+                self._status = self._nursery.reap(self.pid)
+            return self._status
+
 
 class Nursery:
-    """Keeps one child waiting, so that a step begins at once.
+    """The process that forks children: it has loaded what they need, and knows no secret.
 
-    The system ends a child with the *thread* that started it (PR_SET_PDEATHSIG), so `start` and `take` belong to
-    threads that live as long as the worker.
+    The system ends it with the *thread* that started it (PR_SET_PDEATHSIG), so `start` belongs to a thread that lives
+    as long as the worker. Should it die, its children die with it, and the next `fork` starts another.
     """
 
     def __init__(self, scratch: Path) -> None:
-        self._scratch = scratch
-        self._waiting: list[Child] = []
+        self.scratch = scratch
         self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
 
     def start(self) -> None:
-        child = Child(self._scratch)
+        """Begin loading; returns at once."""
         with self._lock:
-            self._waiting.append(child)
+            self._start()
 
-    def take(self) -> Child:
-        """A child that has loaded, or is about to have; the next one starts loading."""
-        with self._lock:
-            child = self._waiting.pop() if self._waiting else None
-        if child is None or child._process.poll() is not None:
-            child = Child(self._scratch)
-        self.start()
-        return child
+    def child(self) -> Child:
+        """A fresh process, waiting for its order."""
+        return Child(self, self.scratch)
+
+    def fork(self, channel: int, log: int) -> int:
+        """Fork a child with these descriptors; returns its process id."""
+        for _ in range(2):  # a nursery that died is replaced once
+            with contextlib.suppress(OSError, ValueError):
+                return self._ask({"fork": True}, channel, log)["pid"]
+        raise PipelineError("stage_crashed", stage="nursery", reason="it does not start")
+
+    def reap(self, pid: int) -> int:
+        """Wait for the end of a child; returns its wait status. One that died with its nursery counts as killed."""
+        try:
+            return self._ask({"reap": pid})["status"]
+        except (OSError, ValueError):
+            return signal.SIGKILL
 
     def close(self) -> None:
         with self._lock:
-            waiting, self._waiting = self._waiting, []
-        for child in waiting:
-            child.kill()
-            child.close()
+            self._stop()
+
+    def _ask(self, request: dict[str, int], *descriptors: int) -> dict[str, int]:
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                if "reap" in request:
+                    raise ChildProcessError
+                self._start()
+            assert self._control is not None
+            socket.send_fds(self._control, [json.dumps(request).encode()], list(descriptors))
+            answer: dict[str, int] = json.loads(self._control.recv(4096))
+            return answer
+
+    def _start(self) -> None:
+        self._stop()
+        self._control, theirs = socket.socketpair()
+        environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
+        private = {"HOME": str(self.scratch), "TMPDIR": str(self.scratch), "PYTHONDONTWRITEBYTECODE": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.stages", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            cwd=self.scratch,
+            # macOS refuses to fork a process that has loaded its media frameworks, unless it is told that we know.
+            env={**environment, **private, "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES"},
+            start_new_session=True,
+        )
+        theirs.close()
+
+    def _stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+        if self._control is not None:
+            self._control.close()
+            self._control = None

@@ -6,7 +6,8 @@ Times are `Fraction` seconds or integer ticks of a stated timescale; nothing her
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal, TypeVar
 
@@ -317,7 +318,62 @@ class PackageTask:
     """Storage keys of the receipts of every step that made parts."""
 
 
-Task = IngestTask | TranscodeTask | AudioTask | PackageTask
+@dataclass(frozen=True, kw_only=True)
+class SpeechModel:
+    """Which Whisper model a worker has, and how it runs it: a matter of the machine, so the worker says it."""
+
+    name: str = "tiny.en"
+    """A folder, a name of the hub (`small`, `owner/repository`), or the name of a model that comes as a package."""
+    cache: str = ""
+    """Folder of the hub's downloads; empty: there is none. A stage process has no network and a home of its own."""
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
+    compute_type: str = "int8"
+    """CTranslate2's name of the numbers that it counts with: `int8`, `float16`, `float32` …"""
+    threads: int = 2
+    batch: int = 4
+    """Pieces of at most 30 s that are listened to at once; each costs memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubtitleTask:
+    """Write down the speech of one sound track as captions on the asset's timeline.
+
+    Outputs are `words.json` and `captions.vtt`; none of them where there is no speech.
+    """
+
+    asset: str
+    source: str
+    stream: AudioStream
+    timeline: Timeline
+    language: str | None = None
+    """BCP 47 tag of what is spoken; the captions are in it. None: captions in English, translated where something else
+    is spoken."""
+    model: SpeechModel = SpeechModel()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubtitleFacts:
+    """What subtitle answers."""
+
+    speech: bool
+    """False: nobody speaks, so there are no captions."""
+    language: str
+    """Of the captions, BCP 47; `und` where there are none."""
+    spoken: str
+    """Language that was heard, BCP 47; `und` where nobody speaks."""
+    model: str
+    """Name of the model; of a folder only its last part."""
+    words: int = 0
+    cues: int = 0
+    speech_s: Fraction = Fraction(0)
+    """Seconds that were taken for speech at first."""
+    media_s: Fraction = Fraction(0)
+    """Seconds that were listened to, for the realtime factor."""
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """How many pieces of text were left out, by reason."""
+
+
+Task = IngestTask | TranscodeTask | AudioTask | PackageTask | SubtitleTask
 
 
 def as_data(value: object) -> Any:

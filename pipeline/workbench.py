@@ -20,14 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import keys, plan
-from pipeline.conductor import LEASE_S, Answer, Attempt, Conductor, Published
+from pipeline.conductor import LEASE_S, Answer, Attempt, Caption, Conductor, Published, Subtitled
 from pipeline.document import Rendition
 from pipeline.errors import PipelineError
 from pipeline.fetch import fetch
 from pipeline.media.boxes import scan_segment
 from pipeline.ports import Clock, ObjectNotFound, PreconditionFailed, ProgressBoard, Storage
+from pipeline.presentation.captions import generated_id, generated_track
 from pipeline.presentation.compose import compose
-from pipeline.presentation.model import Effect, Presentation
+from pipeline.presentation.model import Effect, Presentation, Track
 from pipeline.presentation.publish import publish
 from pipeline.sandbox import Child, ChildKilled, ChildLimits, Nursery
 from pipeline.stages import STAGES
@@ -40,8 +41,13 @@ from pipeline.tasks import (
     Part,
     PartsFacts,
     Segment,
+    SpeechModel,
+    SubtitleFacts,
+    SubtitleTask,
     Task,
+    Timeline,
     TranscodeTask,
+    as_data,
     from_json,
     to_json,
 )
@@ -164,17 +170,19 @@ class Workbench:
         storage: Storage,
         progress: ProgressBoard,
         clock: Clock,
-        scratch: Path,
+        nursery: Nursery,
         *,
         limits: BenchLimits = BenchLimits(),
+        speech: SpeechModel | None = None,
     ) -> None:
         self.conductor = conductor
         self.storage = storage
         self.progress = progress
         self.clock = clock
-        self.scratch = scratch
+        self.nursery = nursery
+        self.scratch = nursery.scratch
         self.limits = limits
-        self.nursery = Nursery(scratch)
+        self.speech = speech or SpeechModel()
         self._watches: dict[str, list[Watch]] = {}
         self._lock = threading.Lock()
 
@@ -250,7 +258,7 @@ class Workbench:
         return verdict.value
 
     def _work(self, attempt: Attempt, folder: Path, watch: Watch) -> Answer:
-        task = plan.task(attempt.job, attempt.step)
+        task = self._here(plan.task(attempt.job, attempt.step))
         held = _Attempt(attempt=attempt, task=task, scratch=folder, watch=watch)
         inputs = self._inputs(held)
         watch.check()
@@ -259,11 +267,15 @@ class Workbench:
         watch.check()
         return answer(self, held, facts)
 
+    def _here(self, task: Task) -> Task:
+        """The task with what only this machine knows."""
+        return replace(task, model=self.speech) if isinstance(task, SubtitleTask) else task
+
     def _run_stage(self, held: _Attempt, inputs: Mapping[str, Path], store: Callable[[str, Path], None]) -> str:
         """Run the stage's child to its end; returns its facts as JSON."""
         out = held.scratch / "out"
         out.mkdir()
-        child = self.nursery.take()
+        child = self.nursery.child()
         facts = ""
         try:
             held.watch.guard(child)
@@ -353,9 +365,7 @@ class Workbench:
         """Describe a segment that another attempt stored, from its own bytes."""
         init = self.storage.get(f"{key.rpartition('/')[0]}/init.mp4")
         scan = scan_segment(stored, init)
-        return Segment(
-            start=scan.start, duration=scan.duration, key=key, size=len(stored), keyframes=scan.keyframes
-        )
+        return Segment(start=scan.start, duration=scan.duration, key=key, size=len(stored), keyframes=scan.keyframes)
 
     def _folder(self, held: _Attempt, name: str) -> str:
         """Storage folder of the track that an output belongs to."""
@@ -400,14 +410,18 @@ class Workbench:
     def _packaged(self, held: _Attempt, facts: str) -> Answer:
         packaged = from_json(PackageFacts, facts)
         assert isinstance(held.task, PackageTask)
-        timeline = held.task.blueprint.timeline
+        presentation = self._publish(held, packaged.tracks, held.task.blueprint.timeline)
+        return Answer(facts={"version": presentation.version}, published=published(presentation))
+
+    def _publish(self, held: _Attempt, tracks: tuple[Track, ...], timeline: Timeline) -> Presentation:
+        """Make the next version with these tracks in it public."""
         effect = Effect(job=held.attempt.ref.job, step=held.attempt.ref.step)
 
         def next_version(previous: Presentation | None) -> Presentation:
             return compose(
                 previous,
                 asset=held.task.asset,
-                tracks=packaged.tracks,
+                tracks=tracks,
                 duration=timeline.duration,
                 segment=timeline.segment,
                 effect=effect,
@@ -415,14 +429,49 @@ class Workbench:
 
         if not self.conductor.publishing(held.attempt):
             raise Stopped(Verdict.LOST)
-        presentation = publish(self.storage, held.task.asset, effect, next_version)
-        return Answer(facts={"version": presentation.version}, published=published(presentation))
+        return publish(self.storage, held.task.asset, effect, next_version)
+
+    # -- captions -----------------------------------------------------------------------------------------------------
+
+    def _keep_text(self, held: _Attempt, name: str, path: Path) -> None:
+        """The name of a revision follows from all of its files, so they wait until the last one is there."""
+        path.replace(held.scratch / name)
+
+    def _subtitled(self, held: _Attempt, facts: str) -> Answer:
+        heard = from_json(SubtitleFacts, facts)
+        assert isinstance(held.task, SubtitleTask)
+        said = {
+            **as_data(heard),
+            "speech_s": round(float(heard.speech_s), 3),
+            "media_s": round(float(heard.media_s), 3),
+        }
+        said["cpu_s"] = held.child_cpu_s
+        if not heard.speech:
+            return Answer(facts=said, subtitled=Subtitled())
+        track = self._stored_text(held, heard.language, held.task.timeline)
+        presentation = self._publish(held, (track,), held.task.timeline)
+        return Answer(
+            facts={**said, "track": track.id, "captions": track.segments[0].key, "version": presentation.version},
+            published=published(presentation),
+            subtitled=Subtitled(track=track.id),
+        )
+
+    def _stored_text(self, held: _Attempt, language: str, timeline: Timeline) -> Track:
+        """Store a revision: captions and the words behind them, create-only."""
+        files = {suffix: (held.scratch / name).read_bytes() for suffix, name in _TEXT_FILES.items()}
+        revision = hashlib.sha256(b"".join(files.values())).hexdigest()[:12]
+        stored = {suffix: keys.subtitle(held.task.asset, generated_id(language), revision, suffix) for suffix in files}
+        for suffix, body in files.items():
+            with suppress(PreconditionFailed):  # an earlier attempt stored the same bytes there
+                self.storage.put(stored[suffix], body, absent=True)
+        return generated_track(language, key=stored["vtt"], size=len(files["vtt"]), duration=timeline.duration)
 
     _handlers: Mapping[type[Any], tuple[Callable[..., None], Callable[..., Answer]]] = {
         IngestTask: (_store_private, _ingested),
         TranscodeTask: (_store_segment, _parts_made),
         AudioTask: (_store_segment, _parts_made),
         PackageTask: (_no_outputs, _packaged),
+        SubtitleTask: (_keep_text, _subtitled),
     }
 
     # -- bookkeeping --------------------------------------------------------------------------------------------------
@@ -445,6 +494,8 @@ class Workbench:
 
 
 _BLOCK = 8 * 1024**2
+_TEXT_FILES = {"vtt": "captions.vtt", "words.json": "words.json"}
+"""Suffix in storage → output of the subtitle stage."""
 
 
 def published(presentation: Presentation) -> Published:
@@ -457,7 +508,7 @@ def published(presentation: Presentation) -> Published:
         renditions=tuple(
             Rendition(
                 name=track.id,
-                kind=track.kind,
+                kind="video" if track.kind == "video" else "audio",
                 codec=track.codec,
                 width=track.width,
                 height=track.height,
@@ -467,5 +518,15 @@ def published(presentation: Presentation) -> Published:
                 bytes=track.size,
             )
             for track in tracks
+        ),
+        captions=tuple(
+            Caption(
+                id=track.id,
+                name=track.name,
+                language=track.language,
+                key=track.segments[0].key,
+                auto_generated=track.auto_generated,
+            )
+            for track in presentation.text
         ),
     )

@@ -12,6 +12,15 @@ from typing import Any
 
 from makers import make_clip
 
+from pipeline import keys
+from pipeline.media.cues import Cue
+from pipeline.media.webvtt import write_webvtt
+from pipeline.presentation.captions import text_track
+from pipeline.presentation.compose import compose
+from pipeline.presentation.model import Effect, Presentation
+from pipeline.presentation.publish import latest, publish
+from pipeline.storage import open_storage
+
 TIMEOUT_S = 300
 """Far more than it takes: a hang becomes a failure."""
 
@@ -44,3 +53,21 @@ def make_asset(folder: Path) -> MadeAsset:
     done = subprocess.run([*command, *options], stdout=subprocess.PIPE, check=True, timeout=TIMEOUT_S)
     document = json.loads(done.stdout)
     return MadeAsset(root=folder / "out", id=document["id"], document=document, frames=frames, rate=rate, rungs=3)
+
+
+def add_captions(root: Path, asset: str, cues: tuple[Cue, ...], *, language: str, name: str) -> Presentation:
+    """Publish captions in an asset that is ready, as a step does that brings them."""
+    storage, text = open_storage(root.as_uri()), write_webvtt(cues).encode()
+    key, effect = keys.subtitle(asset, f"text-{language}", "0a1b2c3d4e5f", "vtt"), Effect(job="test", step=language)
+    storage.put(key, text)
+    before = latest(storage, asset)
+    assert before is not None
+    track = text_track(
+        f"text-{language}", language=language, name=name, key=key, size=len(text), duration=before.duration
+    )
+    return publish(
+        storage,
+        asset,
+        effect,
+        lambda last: compose(last, asset=asset, tracks=(track,), effect=effect, duration=before.duration),
+    )

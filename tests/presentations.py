@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline import keys
 from pipeline.media.timeline import AAC_FRAME, audio_frames, audio_segment_starts, keyframes, segment_starts
+from pipeline.presentation import captions
 from pipeline.presentation.compose import compose
 from pipeline.presentation.model import Effect, Presentation, Track
 from pipeline.tasks import Keyframe, Segment, Timeline
@@ -87,6 +88,13 @@ def audio_track(id: str = "audio-1-en", timeline: Timeline = NTSC, *, recipe: st
         "sample_rate": 48_000,
     }
     return Track(**(fields | changes))
+
+
+def text_track(id: str = "text-en", timeline: Timeline = NTSC, **changes: Any) -> Track:
+    """English captions of 1 200 bytes."""
+    fields: dict[str, Any] = {"language": "en", "name": "English", "size": 1200, "duration": timeline.duration}
+    made = captions.text_track(id, key=keys.subtitle(ASSET, id, "6f7a8b", "vtt"), **(fields | changes))
+    return made
 
 
 def presentation(*tracks: Track, timeline: Timeline = NTSC, **changes: Any) -> Presentation:

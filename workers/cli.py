@@ -14,8 +14,7 @@ import typer
 from rich.console import Console
 
 from pipeline.errors import PipelineError
-from pipeline.ports import Storage
-from workers.console import fail, run_local, say, serve_until_interrupted, summarize, usage
+from workers.console import fail, run_local, say, serve_until_interrupted, storage_of, summarize, usage
 
 app = typer.Typer(
     name="reelway",
@@ -53,6 +52,12 @@ def process(
     out: Out = OUT,
     resolutions: Annotated[str, typer.Option(help="Rungs to make, e.g. 240p,720p.")] = "",
     profile: Annotated[str, typer.Option(help="Encoding profile.")] = "default",
+    subtitles: Annotated[
+        bool, typer.Option("--subtitles/--no-subtitles", help="Write captions of what is said.")
+    ] = False,
+    language: Annotated[
+        str | None, typer.Option(help="What is spoken, e.g. de; without it captions are in English.")
+    ] = None,
     title: Annotated[str | None, typer.Option(help="Title of the asset.")] = None,
     asset_id: Annotated[str | None, typer.Option(help="Bring your own asset id.")] = None,
     events: Annotated[Path | None, typer.Option(help="Write every event to this file, a line of JSON each.")] = None,
@@ -72,6 +77,8 @@ def process(
         "title": title,
         "resolutions": resolutions,
         "profile": profile,
+        "generate_subtitle": subtitles,
+        "language": language,
         **({"asset_id": asset_id} if asset_id else {}),
     }
     try:
@@ -91,12 +98,6 @@ def process(
         fail(PipelineError.from_document(result.job.error))
     if not as_json:
         summarize(document, out, result.seconds)
-
-
-def storage_of(out: Path) -> Storage:
-    from pipeline.storage import open_storage
-
-    return open_storage(out.absolute().as_uri())
 
 
 @app.command()
@@ -170,15 +171,20 @@ def version() -> None:
 
 @events_app.command("tail")
 def events_tail(
-    start: Annotated[str, typer.Option("--from", help="Stream id to begin after; 0: from the beginning.")] = "$",
-    type_: Annotated[str | None, typer.Option("--type", help="Only this type, e.g. asset.ready.")] = None,
+    start: Annotated[str, typer.Option("--from", help="Begin after this stream id; 0: from the beginning.")] = "$",
+    type_: Annotated[str | None, typer.Option("--type", help="Only this type, e.g. asset.ready or asset.*.")] = None,
     redis_url: Annotated[str | None, typer.Option(help="Redis; REELWAY_REDIS_URL if left out.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Follow the events of a fleet."""
     from workers.tail import tail
 
-    tail(start, type_, redis_url, as_json)
+    try:
+        tail(start, type_, redis_url, as_json)
+    except PipelineError as error:
+        if error.code == "parameter_invalid":
+            usage(error)
+        raise
 
 
 if __name__ == "__main__":

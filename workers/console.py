@@ -5,6 +5,7 @@ Heavy imports wait until a command needs them, so that `reelway --help` answers 
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -16,9 +17,9 @@ from rich.console import Console
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
+    from pipeline.ports import Storage
     from pipeline.requests import ProcessRequest
     from workers.local import Result
-    from workers.settings import Settings
 
 
 def fail(error: PipelineError) -> NoReturn:
@@ -38,27 +39,36 @@ def usage(error: PipelineError) -> NoReturn:
 
 
 def run_local(request: ProcessRequest, out: Path, events: Path | None) -> Result:
-    """One job on a private fleet, with live progress on stderr."""
-    from workers.local import process as process_locally
-    from workers.screen import Screen
+    """One job on a private fleet, with live progress on stderr. A job that fails leaves nothing in `out`."""
+    from workers.private import private_fleet
 
-    with (
-        events.open("w", encoding="utf-8") if events else nullcontext() as file,
-        Screen(say()) as screen,
-    ):
-        try:
-            return process_locally(request, folder_settings(out), look=screen, events=file)
-        except PipelineError as error:
-            if error.code in ("profile_unknown", "parameter_invalid"):
-                usage(error)
-            raise
+    to_be_made = not out.exists()
+    with private_fleet(out.absolute().as_uri()) as fleet:
+        from workers.local import leave
+        from workers.local import process as process_locally
+        from workers.screen import Screen
+
+        with (
+            events.open("w", encoding="utf-8") if events else nullcontext() as file,
+            Screen(say()) as screen,
+        ):
+            try:
+                result = process_locally(request, fleet, look=screen, events=file)
+            except PipelineError as error:
+                if error.code in ("profile_unknown", "parameter_invalid"):
+                    usage(error)
+                raise
+    leave(result, storage_of(out))
+    if to_be_made and result.job.error is not None:
+        shutil.rmtree(out, ignore_errors=True)
+    return result
 
 
-def folder_settings(out: Path) -> Settings:
-    """Settings for a folder on this machine; the environment may still change the rest."""
-    from workers.settings import Settings
+def storage_of(out: Path) -> Storage:
+    """The storage that is a folder of this machine."""
+    from pipeline.storage import open_storage
 
-    return Settings(storage_url=out.absolute().as_uri())
+    return open_storage(out.absolute().as_uri())
 
 
 def summarize(document: Mapping[str, Any], out: Path, seconds: float) -> None:

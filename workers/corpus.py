@@ -18,9 +18,9 @@ from typing import Any, TextIO
 from pipeline.job import Job
 from pipeline.requests import ProcessRequest
 from pipeline.tidy import remove_asset
-from workers.local import private_fleet
+from workers.private import private_fleet
 from workers.settings import Settings
-from workers.wiring import Control
+from workers.wiring import Control, control
 
 AHEAD = 8
 """Jobs under way at once."""
@@ -30,13 +30,15 @@ def run(folder: Path, report: Path | None, profile: str) -> None:
     """Process what is not in the report yet."""
     done = _reported(report)
     waiting = [path for path in sorted(folder.rglob("*")) if path.is_file() and str(path) not in done]
-    with tempfile.TemporaryDirectory(prefix="reelway-corpus-") as scratch:
-        settings = Settings(storage_url=Path(scratch).as_uri())
-        with private_fleet(settings) as wired, _lines(report) as lines:
-            for outcome in _outcomes(wired, waiting, profile):
-                for line in lines:
-                    line.write(json.dumps(outcome) + "\n")
-                    line.flush()
+    with (
+        tempfile.TemporaryDirectory(prefix="reelway-corpus-") as kept,
+        private_fleet(Path(kept).as_uri()) as fleet,
+        _lines(report) as lines,
+    ):
+        for outcome in _outcomes(control(Settings.read(**fleet.settings)), waiting, profile):
+            for line in lines:
+                line.write(json.dumps(outcome) + "\n")
+                line.flush()
 
 
 def _outcomes(wired: Control, waiting: list[Path], profile: str) -> Iterator[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import sys
@@ -13,6 +14,8 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+
+from pipeline.errors import PipelineError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +68,22 @@ def _codecs() -> Finding:
     )
 
 
+def _settings() -> Finding:
+    from workers.settings import Settings, unknown_variables
+
+    unknown = unknown_variables(os.environ)
+    try:
+        Settings.read()
+    except PipelineError as error:
+        return Finding(name="settings", state="missing", detail=error.message, mend=error.hint)
+    return Finding(
+        name="settings",
+        state="warning" if unknown else "ok",
+        detail=f"unknown: {', '.join(unknown)}" if unknown else "every REELWAY_ variable is known",
+        mend="correct the spelling or unset them; config/README.md lists every setting" if unknown else "",
+    )
+
+
 def _redis() -> Finding:
     from workers.embedded import find_server
 
@@ -78,12 +97,14 @@ def _redis() -> Finding:
 
 
 def _sandbox() -> Finding:
-    from pipeline.sandbox import Child
+    from pipeline.sandbox import Nursery
 
     with tempfile.TemporaryDirectory() as folder:
-        child = Child(Path(folder))
+        nursery = Nursery(Path(folder))
+        child = nursery.child()
         network = child.hello()
         child.close()
+        nursery.close()
     return Finding(
         name="sandbox",
         state="ok" if network == "none" else "warning",
@@ -114,4 +135,4 @@ def _scratch() -> Finding:
     )
 
 
-CHECKS: tuple[Callable[[], Finding], ...] = (_python, _codecs, _redis, _sandbox, _players, _scratch)
+CHECKS: tuple[Callable[[], Finding], ...] = (_python, _settings, _codecs, _redis, _sandbox, _players, _scratch)

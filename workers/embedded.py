@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import importlib.util
+import logging
 import os
 import re
 import shutil
@@ -23,12 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import redis
-import structlog
-
 from pipeline.errors import PipelineError
 from workers import leash
-from workers.redis_client import connect
 
 MINIMUM = (6, 2)
 """No command newer than this Redis is used."""
@@ -42,7 +39,7 @@ _FOLDER = "reelway-redis-"
 _LOCK = "lock"
 """Held by the process that owns the folder: a folder whose lock is free is left over from a kill."""
 
-log = structlog.get_logger("reelway.embedded")
+log = logging.getLogger("reelway.embedded")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,15 +154,20 @@ class EmbeddedRedis:
         self.stop()
 
     def start(self) -> None:
+        """Returns when it answers."""
         try:
-            if self.server.path is None:
-                self._start_fake()
-            else:
-                self._start_process(self.server.path)
-            self._wait_until_it_answers()
+            self.launch()
+            self.wait()
         except BaseException:
             self.stop()
             raise
+
+    def launch(self) -> None:
+        """Begin to start; follow with `wait`. Its address is known afterwards."""
+        if self.server.path is None:
+            self._start_fake()
+        else:
+            self._start_process(self.server.path)
 
     def stop(self) -> None:
         """Take it down and remove its folder. Stopping twice is fine."""
@@ -199,7 +201,12 @@ class EmbeddedRedis:
         self._fake = FakeRedis()
         self._base = self._fake.url
 
-    def _wait_until_it_answers(self) -> None:
+    def wait(self) -> None:
+        """Returns when it answers; raises `queue_unavailable` when it does not."""
+        import redis  # loading it takes as long as the server takes to start
+
+        from workers.redis_client import connect
+
         deadline = time.monotonic() + READY_S
         with connect(self.url(), timeout_s=2.0) as client:
             while True:
@@ -292,9 +299,12 @@ class EmbeddedFleet:
         self.stop()
 
     def start(self) -> None:
-        """Returns when Redis answers and every worker was started. Raises `queue_unavailable`."""
+        """Returns when Redis answers and every worker was started. Raises `queue_unavailable`.
+
+        The workers load while Redis starts; they wait for it.
+        """
         try:
-            self.redis.start()
+            self.redis.launch()
             if self.log is not None:
                 self._output = self.log.open("ab")
             # One thread starts every worker and lives until the last has ended: it holds their leashes.
@@ -303,6 +313,7 @@ class EmbeddedFleet:
             self._started.wait()
             if self._failure is not None:
                 raise self._failure
+            self.redis.wait()
         except BaseException:
             self.stop()
             raise
@@ -328,7 +339,7 @@ class EmbeddedFleet:
                 self._replace_the_dead(environment)
         except BaseException as error:
             self._failure = error
-            log.exception("fleet failed", action="fleet.failed")
+            log.exception("fleet failed", extra={"action": "fleet.failed"})
         finally:
             end(*self._workers, grace_s=self.grace_s)
             self._workers.clear()
@@ -337,7 +348,10 @@ class EmbeddedFleet:
     def _replace_the_dead(self, environment: Mapping[str, str]) -> None:
         for worker in [worker for worker in self._workers if worker.poll() is not None]:
             self._workers.remove(worker)
-            log.warning("worker ended", action="worker.ended", pid=worker.pid, code=worker.returncode)
+            log.warning(
+                "worker ended",
+                extra={"action": "worker.ended", "pid": worker.pid, "code": worker.returncode},
+            )
             if self._restarts_left <= 0:
                 self.exhausted.set()
                 continue

@@ -6,23 +6,19 @@ Everything that an asset needs later lies in the folder; of the fleet nothing st
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TextIO
 
 from pipeline.errors import PipelineError
 from pipeline.events import STREAM
-from pipeline.fetch import local_file
-from pipeline.job import Job, JobStatus
+from pipeline.job import Job
+from pipeline.ports import Storage
 from pipeline.requests import ProcessRequest
 from pipeline.tidy import tidy
-from workers.embedded import EmbeddedFleet
+from workers.private import PrivateFleet
 from workers.settings import Settings
 from workers.wiring import Control, control
 
@@ -41,54 +37,33 @@ class Result:
     interrupted: bool = False
 
 
-def process(request: ProcessRequest, settings: Settings, *, look: Look, events: TextIO | None = None) -> Result:
-    """Run one request to its end. Raises `PipelineError` when it cannot be accepted.
+def process(request: ProcessRequest, fleet: PrivateFleet, *, look: Look, events: TextIO | None = None) -> Result:
+    """Run one request to its end on a fleet of our own. Raises `PipelineError` when it cannot be accepted.
 
-    `settings` must name the folder in `storage_url`; its Redis and scratch are replaced by private ones. `events` gets
-    every event as a line of JSON. An interrupt cancels the job; nothing public is left unless it was ready already.
+    `events` gets every event as a line of JSON. An interrupt cancels the job; a job that is being published already is
+    let finish. Call `leave` with the result once the fleet is gone.
     """
-    made = _root_to_be_made(settings)
-    with private_fleet(settings) as wired:
-        started = time.monotonic()
-        job = wired.conductor.accept(request, workers=settings.workers_hint)
-        interrupted = False
-        try:
-            job = _follow(wired, job, look, events)
-        except KeyboardInterrupt:
-            interrupted = True
-            job = _cancel(wired, job, look, events)
-        seconds = time.monotonic() - started
-        record = wired.store.asset(job.asset)
-        document = record.document if record else {}
-    # Every process is gone: what is removed now stays removed.
-    tidy(wired.storage, job, document)
-    if made is not None and job.status is not JobStatus.SUCCEEDED:
-        shutil.rmtree(made, ignore_errors=True)
-    return Result(job=job, document=document, seconds=seconds, interrupted=interrupted)
-
-
-@contextmanager
-def private_fleet(settings: Settings) -> Iterator[Control]:
-    """A Redis and workers of our own while inside; the control side of them."""
-    with (
-        tempfile.TemporaryDirectory(prefix="reelway-", ignore_cleanup_errors=True) as scratch,
-        EmbeddedFleet(
-            processes=settings.workers_hint,
-            environment=lambda redis_url: _environment(settings, redis_url, scratch),
-            log=Path(scratch) / "workers.log",
-        ) as fleet,
-    ):
-        private = settings.model_copy(update={"redis_url": fleet.redis_url, "scratch_dir": Path(scratch)})
-        yield control(private)
-
-
-def _environment(settings: Settings, redis_url: str, scratch: str) -> Mapping[str, str]:
-    """The workers' whole environment beside the machine's own."""
-    ours = settings.model_copy(
-        update={"redis_url": redis_url, "scratch_dir": Path(scratch), "local_sources": True, "grace_s": 0.0}
+    settings = Settings.read(**fleet.settings)
+    wired = control(settings)
+    started, interrupted = time.monotonic(), False
+    job = wired.conductor.accept(request, workers=settings.workers_hint)
+    try:
+        job = _follow(wired, job, look, events)
+    except KeyboardInterrupt:
+        interrupted = True
+        job = _cancel(wired, job, look, events)
+    record = wired.store.asset(job.asset)
+    return Result(
+        job=job,
+        document=record.document if record else {},
+        seconds=time.monotonic() - started,
+        interrupted=interrupted,
     )
-    values = ours.model_dump(mode="json")
-    return {**os.environ, **{f"REELWAY_{name.upper()}": str(value) for name, value in values.items()}}
+
+
+def leave(result: Result, storage: Storage) -> None:
+    """Put the storage in order when every process is gone: what is removed now stays removed."""
+    tidy(storage, result.job, result.document)
 
 
 def _follow(wired: Control, job: Job, look: Look, events: TextIO | None) -> Job:
@@ -121,12 +96,6 @@ def _cancel(wired: Control, job: Job, look: Look, events: TextIO | None) -> Job:
     with suppress(PipelineError):
         wired.conductor.cancel(job.id)
     return _follow(wired, job, look, events)
-
-
-def _root_to_be_made(settings: Settings) -> Path | None:
-    """The output folder if it is not there yet: a job that fails leaves none behind."""
-    root = local_file(settings.storage_url)
-    return root if root is not None and not root.exists() else None
 
 
 def document_line(document: Mapping[str, Any]) -> str:

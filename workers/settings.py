@@ -1,21 +1,33 @@
 """The whole environment, read once.
 
-Every setting is `REELWAY_<NAME>`; `config/README.md` lists them and a test keeps that list complete. A secret may come
-as a file in the folder that `REELWAY_SECRETS_DIR` names.
+Every setting is `REELWAY_<NAME>`; `config/README.md` lists them and a test keeps that list complete. A setting may also
+come as a file of that name in the folder that `REELWAY_SECRETS_DIR` names, so that no secret stands in an environment.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
 
+from pipeline.errors import PipelineError
 from pipeline.stages import STAGES
+
+PREFIX = "REELWAY_"
+SECRETS_DIR = "REELWAY_SECRETS_DIR"
+OTHER_VARIABLES: Mapping[str, str] = {
+    SECRETS_DIR: "Folder with settings as files, for what is secret; the environment goes before it.",
+    "REELWAY_PLAYERS": "Folder with the players of `reelway play`, where they are not in their usual place.",
+    "REELWAY_MEDIA": "For the tests: folder of real media files.",
+    "REELWAY_CHROMIUM": "For the tests: the Chromium to play with.",
+}
+"""What is read from the environment beside the settings."""
 
 
 def _profiles_dir() -> Path:
@@ -24,10 +36,16 @@ def _profiles_dir() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).resolve().parent.parent / "config" / "profiles"
 
 
+def _hub_cache() -> Path:
+    """Where the hub's own tools put what they download."""
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
+    return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
+
+
 class Settings(BaseSettings):
     """What a process of the fleet needs to know."""
 
-    model_config = SettingsConfigDict(env_prefix="REELWAY_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
 
     redis_url: Annotated[
         str, Field(description="Redis that holds jobs and events; its next database holds tickets.")
@@ -56,14 +74,82 @@ class Settings(BaseSettings):
         float, Field(ge=0, description="After SIGTERM, time to finish before steps are handed back.")
     ] = 20.0
     metrics_port: Annotated[int, Field(ge=0, description="Serve Prometheus metrics on this port; 0: not.")] = 0
-    log_level: Annotated[str, Field(description="debug, info, warning or error.")] = "info"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Field(description="`debug`, `info`, `warning` or `error`.")
+    ] = "info"
+    speech_model: Annotated[
+        str,
+        Field(description="Whisper model for captions: a folder, a downloaded model of the hub, or `tiny.en`."),
+    ] = "tiny.en"
+    speech_cache: Annotated[
+        Path, Field(default_factory=_hub_cache, description="Folder of the hub's downloaded models.")
+    ]
+    speech_device: Annotated[
+        Literal["cpu", "cuda", "auto"], Field(description="What it runs on: `cpu`, `cuda` or `auto`.")
+    ] = "cpu"
+    speech_compute_type: Annotated[
+        str, Field(description="Numbers that it counts with: `int8`, `float16` on a GPU, `float32` …")
+    ] = "int8"
+    speech_threads: Annotated[int, Field(ge=0, description="Threads that it uses; 0: the cores, at most 4.")] = 0
     record_days: Annotated[float, Field(gt=0, description="How long Redis keeps the record of an ended job.")] = 7.0
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("stages")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        unknown = [name for name in _names(value) if name not in STAGES]
+        if unknown:
+            raise ValueError(f"unknown stage {unknown[0]!r}; known are {', '.join(STAGES)}")
+        return value
 
     @property
     def stage_names(self) -> tuple[str, ...]:
         """The stages that this process does."""
-        asked = tuple(name.strip() for name in self.stages.split(",") if name.strip())
-        unknown = [name for name in asked if name not in STAGES]
-        if unknown:
-            raise ValueError(f"unknown stage {unknown[0]!r}; known are {', '.join(STAGES)}")
-        return asked or tuple(STAGES)
+        return _names(self.stages) or tuple(STAGES)
+
+    @classmethod
+    def read(cls, **changes: Any) -> Self:
+        """The settings of this process; `changes` go before what the environment says.
+
+        Raises `PipelineError("setting_invalid")` that names the first wrong variable.
+        """
+        try:
+            return cls(**changes)
+        except ValidationError as error:
+            raise _invalid(error) from error
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        folder = os.environ.get(SECRETS_DIR)
+        if folder and not Path(folder).is_dir():
+            # Without it a process would go on with a default, and say only later that it may not.
+            raise PipelineError("setting_invalid", name=SECRETS_DIR, detail=f"there is no folder {folder}")
+        return init_settings, env_settings, SecretsSettingsSource(settings_cls, secrets_dir=folder or None)
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Variables that look like settings and are none: most are misspelt, and nothing else would tell."""
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | set(OTHER_VARIABLES)
+    return sorted(name for name in environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+
+
+def _names(value: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in value.split(",") if name.strip())
+
+
+def _invalid(error: ValidationError) -> PipelineError:
+    """The first wrong variable. Shows no value: it may be a secret."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    name = f"{PREFIX}{'.'.join(map(str, first['loc'])).upper()}"
+    return PipelineError("setting_invalid", name=name, detail=first["msg"].removeprefix("Value error, "))

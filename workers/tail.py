@@ -33,7 +33,7 @@ def tail(start: str, type_: str | None, redis_url: str | None, as_json: bool, *,
     if not _START.fullmatch(start):
         raise PipelineError("parameter_invalid", detail=f"--from: {start!r} is neither 0, $ nor a stream id")
     for entry, fields in entries(redis_url or Settings.read().redis_url, start):
-        if type_ is None or matches(fields[b"type"].decode(), type_):
+        if type_ is None or matches(fields.get(b"type", b"").decode(), type_):
             text = fields[b"ce"].decode()
             print(text if as_json else line(entry.decode(), text), file=out or sys.stdout, flush=True)
 

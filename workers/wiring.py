@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 from pipeline import plan
 from pipeline.conductor import Conductor
@@ -88,8 +86,3 @@ def speech_model(settings: Settings) -> SpeechModel:
         compute_type=settings.speech_compute_type,
         threads=settings.speech_threads or min(4, os.cpu_count() or 1),
     )
-
-
-def scratch_folder(settings: Settings) -> Path:
-    """A folder of this process's own."""
-    return Path(tempfile.mkdtemp(prefix="reelway-worker-", dir=settings.scratch_dir))

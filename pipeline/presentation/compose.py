@@ -58,11 +58,21 @@ def _settle(tracks: tuple[Track, ...]) -> tuple[Track, ...]:
             raise PipelineError("parts_incomplete", track=track.id, detail="it has no segments")
     audio = [track for track in tracks if track.kind == "audio"]
     default = next((track.id for track in audio if track.default), audio[0].id if audio else None)
-    names = dict(zip((track.id for track in audio), unique_names([track.name for track in audio]), strict=True))
+    names = _names(audio, "Audio") | _names([track for track in tracks if track.kind == "text"], "Captions")
     return tuple(
-        replace(track, name=names[track.id], default=track.id == default) if track.kind == "audio" else track
+        replace(
+            track,
+            name=names.get(track.id, track.name),
+            default=track.id == default if track.kind == "audio" else track.default,
+        )
         for track in tracks
     )
+
+
+def _names(tracks: Sequence[Track], nameless: str) -> dict[str, str]:
+    """The name of every track of one kind, by id."""
+    given = unique_names([track.name or nameless for track in tracks])
+    return {track.id: name for track, name in zip(tracks, given, strict=True)}
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
@@ -83,5 +93,7 @@ def _target_duration(usual: int, tracks: Iterable[Track]) -> int:
     `usual` is S rounded up, and then what the version before had, so all versions agree. Only at rates below some two
     frames a second do segments outgrow it.
     """
-    durations = (Fraction(piece.duration, track.timescale) for track in tracks for piece in track.segments)
+    # Text is one segment as long as the asset; its playlists have a target of their own (RFC 8216 §6.2.4).
+    media = (track for track in tracks if track.kind != "text")
+    durations = (Fraction(piece.duration, track.timescale) for track in media for piece in track.segments)
     return max(usual, math.floor(max(durations, default=Fraction(0)) + Fraction(1, 2)))

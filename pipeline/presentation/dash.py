@@ -1,6 +1,7 @@
 """DASH from a presentation: one static MPD, for the door (ISO/IEC 23009-1, DASH-IF IOP).
 
-One AdaptationSet holds the pictures of a codec, between which a player switches, and one each sound. Where a track's
+One AdaptationSet holds the pictures of a codec, between which a player switches, and one each sound and each text (one
+WebVTT file beside the media, without segments). Where a track's
 segments lie in one folder under their start ticks, a `SegmentTemplate` with `$Time$` names them all; where they do not
 (a trim mixes folders) a `SegmentList` names each. Both carry the exact timeline. Pure; every URI is relative.
 """
@@ -29,8 +30,11 @@ def render_dash(presentation: Presentation) -> str:
     root = Element("MPD", _document(presentation))
     root.append(ElementTree.Comment(f" {presentation.mark} "))
     period = SubElement(root, "Period", id="0", start="PT0S", duration=_iso(presentation.duration))
-    for number, tracks in enumerate(_sets(presentation)):
+    sets = list(_sets(presentation))
+    for number, tracks in enumerate(sets):
         _adaptation_set(period, number, tracks, presentation)
+    for number, track in enumerate(presentation.text, start=len(sets)):
+        _text_set(period, number, track, presentation)
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
@@ -38,7 +42,7 @@ def render_dash(presentation: Presentation) -> str:
 def _document(presentation: Presentation) -> dict[str, str]:
     return {
         "xmlns": _NAMESPACE,
-        "profiles": _LIVE if all(map(_named_by_time, presentation.tracks)) else _MAIN,
+        "profiles": _LIVE if all(map(_named_by_time, (*presentation.video, *presentation.audio))) else _MAIN,
         "type": "static",
         "mediaPresentationDuration": _iso(presentation.duration),
         # A segment has to be there whole before it plays, and `bandwidth` is a peak over about one.
@@ -75,6 +79,17 @@ def _adaptation_set(period: Element, number: int, tracks: Sequence[Track], prese
         SubElement(element, "Role", schemeIdUri=_ROLE, value="main" if first.default else "alternate")
     for track in tracks:
         _representation(element, track, presentation)
+
+
+def _text_set(period: Element, number: int, track: Track, presentation: Presentation) -> None:
+    attributes = {"id": str(number), "contentType": "text", "mimeType": "text/vtt"}
+    if track.language != "und":
+        attributes["lang"] = track.language
+    element = SubElement(period, "AdaptationSet", attributes)
+    SubElement(element, "Label").text = track.name
+    SubElement(element, "Role", schemeIdUri=_ROLE, value="subtitle")
+    shown = SubElement(element, "Representation", id=track.id, bandwidth=str(max(1, track.bandwidth)))
+    SubElement(shown, "BaseURL").text = _from_door(presentation, presentation.captions(track))
 
 
 def _bounds(tracks: Sequence[Track]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from pipeline.presentation.model import Presentation, Track, mean_bandwidth, pea
 from pipeline.tasks import Keyframe, Segment
 
 _AUDIO_GROUP = "audio"
+_TEXT_GROUP = "text"
 _START_BITS = 2_000_000
 """Bits a second to begin with, before a player has measured anything: Apple's authoring specification puts the variant
 near 2 Mb/s first."""
@@ -29,7 +30,9 @@ def render_hls(presentation: Presentation) -> dict[str, str]:
 def render_playlists(presentation: Presentation) -> dict[str, str]:
     """The playlists that lie in the version's own folder, by storage key: `<track>.m3u8`, `<track>.iframes.m3u8`."""
     playlists = {}
-    for track in presentation.tracks:
+    for track in presentation.text:
+        playlists[_media_key(presentation, track)] = _text_playlist(presentation, track)
+    for track in (*presentation.video, *presentation.audio):
         playlists[_media_key(presentation, track)] = _media_playlist(presentation, track)
         if _has_keyframes(track):
             playlists[_iframes_key(presentation, track)] = _iframe_playlist(presentation, track)
@@ -48,6 +51,7 @@ def render_master(presentation: Presentation) -> str:
         "#EXT-X-VERSION:7",
         "#EXT-X-INDEPENDENT-SEGMENTS",
         *_sounds(presentation),
+        *_texts(presentation),
         *variants,
         *_iframe_streams(presentation),
     )
@@ -72,6 +76,26 @@ def _sounds(presentation: Presentation) -> Iterator[str]:
         )
 
 
+def _texts(presentation: Presentation) -> Iterator[str]:
+    for track in presentation.text:
+        yield _tag(
+            "MEDIA",
+            TYPE="SUBTITLES",
+            **{"GROUP-ID": _quoted(_TEXT_GROUP)},
+            NAME=_quoted(track.name),
+            LANGUAGE=_quoted(track.language) if track.language != "und" else None,
+            DEFAULT="NO",
+            AUTOSELECT="YES",
+            FORCED="NO",
+            CHARACTERISTICS=_quoted("public.machine-generated") if track.auto_generated else None,
+            URI=_quoted(_from_door(presentation, _media_key(presentation, track))),
+        )
+
+
+def _text_group(presentation: Presentation) -> str | None:
+    return _quoted(_TEXT_GROUP) if presentation.text else None
+
+
 def _variants(presentation: Presentation) -> Iterator[str]:
     audio = presentation.audio
     # A viewer may choose any track of the group, so the largest one counts (§4.3.4.2).
@@ -85,6 +109,7 @@ def _variants(presentation: Presentation) -> Iterator[str]:
             CODECS=_codecs(track, *audio),
             **_picture(track),
             AUDIO=_quoted(_AUDIO_GROUP) if audio else None,
+            SUBTITLES=_text_group(presentation),
         )
         yield _from_door(presentation, _media_key(presentation, track))
 
@@ -99,6 +124,7 @@ def _sound_variants(presentation: Presentation) -> Iterator[str]:
             **{"AVERAGE-BANDWIDTH": max(track.average_bandwidth for track in audio)},
             CODECS=_codecs(*audio),
             AUDIO=_quoted(_AUDIO_GROUP),
+            SUBTITLES=_text_group(presentation),
         )
         yield _from_door(presentation, _media_key(presentation, audio[0]))
 
@@ -147,6 +173,24 @@ def _media_playlist(presentation: Presentation, track: Track) -> str:
     return _lines(
         *_opening(presentation, track),
         *_entries(presentation, track),
+        "#EXT-X-ENDLIST",
+    )
+
+
+def _text_playlist(presentation: Presentation, track: Track) -> str:
+    """The captions as one segment as long as the asset: they are small, and a viewer gets all of them at once.
+
+    The target is the playlist's own, which RFC 8216 §6.2.4 allows SUBTITLES renditions of a VOD. Without a
+    X-TIMESTAMP-MAP cue time 0 is presentation time 0 (§3.5), where our media begin.
+    """
+    duration = _microseconds(presentation.duration.numerator, presentation.duration.denominator)
+    return _lines(
+        "#EXTM3U",
+        "#EXT-X-VERSION:7",
+        f"#EXT-X-TARGETDURATION:{max(presentation.target_duration, -(-duration // 10**6))}",
+        "#EXT-X-PLAYLIST-TYPE:VOD",
+        _extinf(0, duration, 10**6),
+        _from_folder(presentation, presentation.captions(track)),
         "#EXT-X-ENDLIST",
     )
 

@@ -27,13 +27,14 @@ class Track:
 
     id: str
     """`video-720p`, `audio-1-en`: unique, and the folder of its segments."""
-    kind: Literal["video", "audio"]
+    kind: Literal["video", "audio", "text"]
     codec: str
     """RFC 6381."""
     timescale: int
     init: str
-    """Storage key of the init segment."""
+    """Storage key of the init segment; empty for text, which has none."""
     segments: tuple[Segment, ...]
+    """Of text: one, the whole WebVTT file on the source's timeline. Each version has its own rendering of it."""
     language: str = "und"
     name: str = ""
     """What a player shows; unique among the tracks of its kind."""
@@ -44,6 +45,8 @@ class Track:
     frame_rate: Fraction | None = None
     channels: int | None = None
     sample_rate: int | None = None
+    auto_generated: bool = False
+    """Text that a machine heard."""
 
     @property
     def size(self) -> int:
@@ -142,6 +145,14 @@ class Presentation:
     @property
     def audio(self) -> tuple[Track, ...]:
         return tuple(track for track in self.tracks if track.kind == "audio")
+
+    @property
+    def text(self) -> tuple[Track, ...]:
+        return tuple(track for track in self.tracks if track.kind == "text")
+
+    def captions(self, track: Track) -> str:
+        """Storage key of this version's own rendering of a text track."""
+        return f"{self.folder}{track.id}.vtt"
 
 
 def marked_version(door: str) -> int:

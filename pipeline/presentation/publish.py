@@ -3,7 +3,7 @@
 The law: `presentations/<000n>/presentation.json` is the version. It is written once, create-only, and last: whoever
 sees it may rely on everything that it names. The order of a publication is
 
-    1. the media playlists, in a folder of the version's own that is named by a digest of what they say;
+    1. media playlists and captions, in a folder of the version's own that is named by a digest of what they say;
     2. `presentation.json`, create-only: of many writers of version n one wins;
     3. the doors, by compare-and-swap, never to a lower version.
 
@@ -54,8 +54,10 @@ def publish(storage: Storage, asset: str, effect: Effect, compose: Composer) -> 
         if previous is not None and effect in previous.effects:
             mend(storage, asset)
             return previous
-        presentation = _named(compose(previous))
-        if _claim(storage, presentation):
+        composed = compose(previous)
+        captions = {track.id: storage.get(track.segments[0].key) for track in composed.text}
+        presentation = _named(composed, captions)
+        if _claim(storage, presentation, captions):
             mend(storage, asset)
             return presentation
     raise _contended(asset)
@@ -89,22 +91,31 @@ def render_doors(presentation: Presentation) -> dict[str, str]:
 # -- a version --------------------------------------------------------------------------------------------------------
 
 
-def _named(presentation: Presentation) -> Presentation:
+def _named(presentation: Presentation, captions: Mapping[str, bytes]) -> Presentation:
     """With the name of its playlists' folder, and a nonce that no other attempt has."""
     # What a playlist says depends on how deep its folder lies, not on its name: any name serves to render them.
-    playlists = render_playlists(replace(presentation, playlists="-"))
-    return replace(presentation, playlists=_digest(playlists), nonce=secrets.token_hex(8))
+    files = _files(replace(presentation, playlists="-"), captions)
+    return replace(presentation, playlists=_digest(files), nonce=secrets.token_hex(8))
 
 
-def _digest(playlists: Mapping[str, str]) -> str:
-    return hashlib.sha256(json.dumps(sorted(playlists.items())).encode()).hexdigest()[:12]
+def _files(presentation: Presentation, captions: Mapping[str, bytes]) -> dict[str, bytes]:
+    """What lies in the version's own folder, by storage key. `captions` are the stored ones, by track."""
+    texts = {presentation.captions(track): captions[track.id] for track in presentation.text}
+    return texts | {key: text.encode() for key, text in render_playlists(presentation).items()}
 
 
-def _claim(storage: Storage, presentation: Presentation) -> bool:
+def _digest(files: Mapping[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for key, body in sorted(files.items()):
+        digest.update(f"{key} {len(body)}\n".encode() + body)
+    return digest.hexdigest()[:12]
+
+
+def _claim(storage: Storage, presentation: Presentation, captions: Mapping[str, bytes]) -> bool:
     """Write the version. False: another has it; nothing of ours is left behind."""
-    for key, text in render_playlists(presentation).items():
+    for key, body in _files(presentation, captions).items():
         with suppress(PreconditionFailed):  # an earlier attempt of the same work wrote the same there
-            storage.put(key, text.encode(), absent=True)
+            storage.put(key, body, absent=True)
     if _create(storage, presentation):
         return True
     winner = _load(storage, presentation.asset, presentation.version)

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from pipeline.stages.contract import Stage
-from pipeline.tasks import AudioTask, IngestTask, PackageTask, TranscodeTask
+from pipeline.tasks import AudioTask, IngestTask, PackageTask, SubtitleTask, TranscodeTask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,4 +34,6 @@ STAGES: Mapping[str, StageEntry] = {
     "transcode": StageEntry(task=TranscodeTask, function="pipeline.stages.transcode:transcode"),
     "audio": StageEntry(task=AudioTask, function="pipeline.stages.audio:audio"),
     "package": StageEntry(task=PackageTask, function="pipeline.stages.package:package"),
+    # A large model on a slow machine may think for minutes about what it hears at once.
+    "subtitle": StageEntry(task=SubtitleTask, function="pipeline.stages.subtitle:subtitle", stall_s=600.0),
 }

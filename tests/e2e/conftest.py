@@ -51,13 +51,13 @@ def browser(require: Callable[[object, str], None]) -> Iterator[Browser]:
 @pytest.fixture
 def open_player(
     browser: Browser, asset_folder: MadeAsset, require: Callable[[object, str], None]
-) -> Iterator[Callable[[str], Page]]:
-    """`open_player(name)`: the page of the asset, playing in the player of that name."""
+) -> Iterator[Callable[..., Page]]:
+    """`open_player(name)`: the page of the asset, playing in the player of that name; `root=`: from another folder."""
     require(players_dir(), "the players are not installed (make install)")
     with ExitStack() as stack:
 
-        def open_player(name: str) -> Page:
-            server = stack.enter_context(serve(asset_folder.root, asset_folder.id, title="A test"))
+        def open_player(name: str, root: Path = asset_folder.root) -> Page:
+            server = stack.enter_context(serve(root, asset_folder.id, title="A test"))
             page = stack.enter_context(browser.new_context()).new_page()
             page.goto(f"{server.url}?player={name}")
             wait_for(page, "window.reelway?.ready")

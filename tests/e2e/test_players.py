@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
-from assets import MadeAsset
+from assets import MadeAsset, add_captions
 from pages import state, wait_for
 from playwright.sync_api import Page
+
+from pipeline.media.cues import Cue
 
 PLAYERS = ["hls.js", "shaka-hls", "shaka-dash"]
 AAC_FRAME = Fraction(1024, 48_000)
@@ -55,3 +61,41 @@ def test_goes_on_after_a_jump(player: str, open_player: Callable[[str], Page], a
     wait_for(page, "video.ended")
 
     assert state(page)["decoded"]["frames"] > 0
+
+
+def test_captions_come_to_a_ready_asset_and_are_shown_in_their_time(
+    player: str, open_player: Callable[..., Page], asset_folder: MadeAsset, tmp_path: Path
+) -> None:
+    cues = (
+        Cue(start_ms=1000, end_ms=2500, lines=("Salt & pepper", "and vinegar")),
+        Cue(start_ms=4500, end_ms=6000, lines=("Across a segment's edge",)),
+        Cue(start_ms=8500, end_ms=9800, lines=("The end",)),
+    )
+    before = open_player(player)
+    assert state(before)["captions"] == []
+
+    root = Path(shutil.copytree(asset_folder.root, tmp_path / "out", symlinks=True))
+    add_captions(root, asset_folder.id, cues, language="en", name="English")
+    page = open_player(player, root=root)
+    assert [(c["name"], c["language"]) for c in state(page)["captions"]] == [("English", "en")]
+    page.evaluate("video.pause()")
+    page.evaluate("reelway.chooseCaption(0)")
+
+    for at, shown in _moments(cues, end_s=float(asset_folder.duration)):
+        page.evaluate("at => { video.currentTime = at }", at)
+        wait_for(page, f"!video.seeking && video.readyState >= 2 && {_reads(shown)}")
+    page.evaluate("reelway.chooseCaption(null)")
+    page.evaluate("at => { video.currentTime = at }", 1.5)
+    wait_for(page, f"!video.seeking && video.readyState >= 2 && {_reads('')}")
+
+
+def _moments(cues: tuple[Cue, ...], end_s: float) -> list[tuple[float, str]]:
+    """(second, what is read then): inside of every cue near both of its ends, and between cues."""
+    inside = [(at / 1000, cue.text) for cue in cues for at in (cue.start_ms + 60, cue.end_ms - 60)]
+    between = [((before.end_ms + after.start_ms) / 2000, "") for before, after in pairwise(cues)]
+    return sorted([(0.5, ""), *inside, *between, (end_s - 0.1, "")])
+
+
+def _reads(text: str) -> str:
+    """A condition: this is what a viewer reads; how the player breaks lines is its own affair."""
+    return f"reelway.shown.join(' ').replace(/\\s+/g, ' ').trim() === {json.dumps(' '.join(text.split()))}"

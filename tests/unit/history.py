@@ -28,12 +28,15 @@ class _Tale:
     losses: Counter[str] = field(default_factory=Counter)
     retries: Counter[str] = field(default_factory=Counter)
     holder: dict[str, tuple[int, str | None]] = field(default_factory=dict)
+    subtitles: list[str] = field(default_factory=list)
     terminal: str | None = None
 
     def hear(self, name: str, data: Mapping[str, Any]) -> None:
         assert self.terminal is None, f"{name} after {self.terminal}"
         if name.startswith("step."):
             self._step(name, data, data["step"])
+        elif name.startswith("subtitle."):
+            self.subtitles.append(name)
         elif name in TERMINAL:
             self._end(name, data)
 
@@ -68,6 +71,9 @@ class _Tale:
         if name == "asset.ready":
             assert self.settled == set(self.plan), f"ready without {set(self.plan) - self.settled}"
             assert data.get("missing", []) == sorted(self.failed)
+            wished = [step for step in self.plan.values() if step.stage == "subtitle"]
+            ends = ["subtitle.failed" if step.id in self.failed else "subtitle.completed" for step in wished]
+            assert self.subtitles == ends, f"{self.subtitles} instead of {ends}"
         if name == "asset.failed":
             assert data["error"]["code"] == data["asset"]["video"]["error"]["code"]
 

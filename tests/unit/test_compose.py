@@ -9,7 +9,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from presentations import ASSET, NTSC, audio_track, presentation, video_track
+from presentations import ASSET, NTSC, audio_track, presentation, text_track, video_track
 
 from pipeline.errors import PipelineError
 from pipeline.presentation.compose import compose, unique_names
@@ -158,3 +158,16 @@ def test_the_peak_is_at_least_the_mean_of_full_segments(pieces: list[tuple[int, 
 
     assert track.bandwidth >= max(Fraction(size * 80, ticks) for ticks, size in pieces if ticks == longest)
     assert track.bandwidth <= max(-(-size * 80 // ticks) for ticks, size in pieces)
+
+
+def test_captions_come_and_go_by_id_and_are_named_apart_from_the_sounds() -> None:
+    first = _next(None, video_track(), audio_track())
+    second = _next(first, text_track(), text_track("text-en-auto"), effect="captions")
+    third = _next(second, text_track(name="English for the deaf"), effect="better captions")
+
+    assert [track.name for track in second.text] == ["English", "English (2)"]
+    assert [track.name for track in second.audio] == ["English"]
+    assert [track.id for track in third.text] == ["text-en", "text-en-auto"]
+    assert [track.name for track in third.text] == ["English for the deaf", "English (2)"]
+    assert {track.default for track in third.text} == {False}
+    assert third.target_duration == first.target_duration

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from builders import a_profile, a_request, some_ingest_facts
@@ -16,9 +17,13 @@ from pipeline.conductor import (
     READY_DUE_S,
     Answer,
     Attempt,
+    Caption,
     Conductor,
+    Published,
+    Subtitled,
     backoff_s,
 )
+from pipeline.document import Rendition
 from pipeline.errors import PipelineError
 from pipeline.job import JOB_LEVEL, SCHEMA, JobStatus, Ref, Status, Step
 from pipeline.memory import GRACE_S, ManualClock, MemoryJobStore
@@ -266,3 +271,90 @@ def test_a_record_of_a_newer_version_is_left_alone(desk: Desk) -> None:
     assert desk.conductor.begin(INGEST, "w1") is None
     assert not desk.conductor.cancel("request-1")
     assert desk.step("ingest").status is Status.READY
+
+
+# -- captions ---------------------------------------------------------------------------------------------------------
+
+SPOKEN = ToyPlan(
+    first=(Step(id="ingest", stage="ingest"),),
+    grown=(
+        Step(id="package", stage="package"),
+        Step(id="subtitle", stage="subtitle", needs=("package",), optional=True),
+    ),
+    fates={},
+)
+PICTURE = Rendition(name="video-720p", kind="video", codec="avc1.64001f", bandwidth=1, bytes=1)
+CAPTION = Caption(
+    id="text-en-auto",
+    name="English (auto-generated)",
+    language="en",
+    key="transcoded/asset000001/subtitles/text-en-auto/5c1f0a9e77b2.vtt",
+    auto_generated=True,
+)
+
+
+def published(version: int, *captions: Caption) -> Published:
+    return Published(version=version, duration_ms=10_000, segments=3, renditions=(PICTURE,), captions=captions)
+
+
+def spoken_desk() -> Desk:
+    """An asset that plays, and whose speech is still to be heard."""
+    desk = Desk(SPOKEN)
+    desk.accept()
+    desk.ingest()
+    assert desk.conductor.finish(desk.begin("package"), Answer(published=published(1)))
+    return desk
+
+
+def data_of(desk: Desk, name: str) -> dict[str, Any]:
+    return next(event["data"] for event in desk.store.events if event["type"] == f"dev.reelway.{name}.v1")
+
+
+def test_captions_come_to_an_asset_that_plays_and_it_is_ready_with_them() -> None:
+    desk = spoken_desk()
+    assert desk.told()[-3:] == ["track.ready", "asset.playable", "asset.updated"]
+
+    answer = Answer(facts={"words": 24}, published=published(2, CAPTION), subtitled=Subtitled(track=CAPTION.id))
+    assert desk.conductor.finish(desk.begin("subtitle"), answer)
+
+    track = {
+        "id": "text-en-auto",
+        "type": "Subtitle",
+        "name": "English (auto-generated)",
+        "language": "en",
+        "url": f"/{CAPTION.key}",
+        "auto_generated": True,
+    }
+    assert desk.told()[-6:] == [
+        "step.finished", "track.ready", "subtitle.completed", "asset.updated", "asset.ready", "asset.updated",
+    ]  # fmt: skip
+    assert data_of(desk, "subtitle.completed") == {
+        "job": "request-1", "facts": {"words": 24}, "track": track, "version": 2, "meta": {},
+    }  # fmt: skip
+    assert data_of(desk, "asset.ready")["asset"]["video"]["tracks"] == [track]
+    assert desk.told().count("asset.playable") == 1
+
+
+def test_where_nobody_speaks_nothing_changes_and_it_is_said() -> None:
+    desk = spoken_desk()
+    before = data_of(desk, "asset.playable")["asset"]["version"]
+
+    assert desk.conductor.finish(desk.begin("subtitle"), Answer(facts={"speech": False}, subtitled=Subtitled()))
+
+    assert desk.told()[-4:] == ["step.finished", "subtitle.completed", "asset.ready", "asset.updated"]
+    assert data_of(desk, "subtitle.completed") == {"job": "request-1", "facts": {"speech": False}, "meta": {}}
+    ready = data_of(desk, "asset.ready")
+    assert (ready["asset"]["video"]["tracks"], ready["asset"]["version"]) == ([], before + 1)
+    assert "missing" not in ready
+
+
+def test_an_asset_without_the_captions_that_failed_is_ready_and_says_so() -> None:
+    desk = spoken_desk()
+    error = PipelineError("speech_model_missing", model="small")
+
+    assert desk.conductor.fail(desk.begin("subtitle"), error)
+
+    assert desk.told()[-4:] == ["step.failed", "subtitle.failed", "asset.ready", "asset.updated"]
+    assert data_of(desk, "subtitle.failed")["error"] == error.document()
+    assert data_of(desk, "asset.ready")["missing"] == ["subtitle"]
+    assert desk.status() is JobStatus.SUCCEEDED

@@ -13,7 +13,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from mpegdash.parser import MPEGDASHParser
-from presentations import ASSET, NTSC, audio_track, presentation, video_track
+from presentations import ASSET, NTSC, audio_track, presentation, text_track, video_track
 
 from pipeline import keys
 from pipeline.presentation.dash import render_dash
@@ -63,6 +63,26 @@ def _stored(track: Track) -> list[str]:
 def test_two_rungs_and_two_languages_are_written_as_before() -> None:
     """A golden file: a change here is a change of what players get; look at it, then write it again."""
     assert render_dash(presentation(playlists="1f2e3d4c5b6a")) == (GOLDEN / "video.mpd").read_text()
+
+
+def test_captions_are_written_as_before() -> None:
+    shown = presentation(video_track("360p"), audio_track(), text_track(), playlists="1f2e3d4c5b6a")
+
+    assert render_dash(shown) == (GOLDEN / "captioned.mpd").read_text()
+
+
+def test_captions_are_a_file_beside_the_media() -> None:
+    shown = presentation(video_track("360p"), text_track(), text_track("text-und", language="und", name="Signs"))
+
+    sets = MPEGDASHParser.parse(render_dash(shown)).periods[0].adaptation_sets[1:]
+
+    assert [(one.content_type, one.mime_type, one.lang) for one in sets] == [
+        ("text", "text/vtt", "en"),
+        ("text", "text/vtt", None),
+    ]
+    urls = [one.representations[0].base_urls[0].base_url_value for one in sets]
+    assert [keys.public(ASSET) + url for url in urls] == [shown.captions(track) for track in shown.text]
+    assert "isoff-live" in render_dash(shown)
 
 
 @given(timeline=TIMELINES)

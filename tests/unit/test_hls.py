@@ -7,12 +7,13 @@ import re
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import m3u8
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from presentations import ASSET, NTSC, audio_track, presentation, video_track
+from presentations import ASSET, NTSC, audio_track, presentation, text_track, video_track
 
 from pipeline import keys
 from pipeline.presentation.hls import render_hls, render_master, render_playlists
@@ -51,6 +52,46 @@ def test_two_rungs_and_two_languages_are_written_as_before() -> None:
     ))])  # fmt: skip
     for key in (keys.hls_door(ASSET), f"{shown.folder}video-720p.m3u8", f"{shown.folder}video-720p.iframes.m3u8"):
         assert written[key] == (GOLDEN / "hls" / posixpath.basename(key)).read_text()
+
+
+def captioned(**changes: Any) -> Presentation:
+    """A rung, a sound, and captions by a person and by a machine."""
+    generated = replace(text_track("text-en-auto", name="English (auto-generated)"), auto_generated=True)
+    return presentation(video_track("360p"), audio_track(), text_track(), generated, **changes)
+
+
+def test_captions_are_written_as_before() -> None:
+    shown = captioned(playlists="1f2e3d4c5b6a")
+    written = render_hls(shown)
+
+    for key in (keys.hls_door(ASSET), f"{shown.folder}text-en-auto.m3u8"):
+        assert written[key] == (GOLDEN / "hls" / "captioned" / posixpath.basename(key)).read_text()
+
+
+def test_captions_can_be_told_apart_and_every_variant_has_them() -> None:
+    master = _master(captioned())
+
+    texts = [media for media in master.media if media.type == "SUBTITLES"]
+    assert [(m.name, m.language, m.default, m.autoselect, m.forced, m.characteristics) for m in texts] == [
+        ("English", "en", "NO", "YES", "NO", None),
+        ("English (auto-generated)", "en", "NO", "YES", "NO", "public.machine-generated"),
+    ]
+    assert {playlist.stream_info.subtitles for playlist in master.playlists} == {texts[0].group_id}
+    sound = _master(presentation(audio_track(), text_track()))
+    assert sound.playlists[0].stream_info.subtitles == texts[0].group_id
+
+
+@given(timeline=TIMELINES)
+def test_captions_last_as_long_as_the_asset_under_a_target_of_their_own(timeline: Timeline) -> None:
+    shown = presentation(video_track(timeline=timeline), text_track(timeline=timeline), timeline=timeline)
+
+    playlist = _playlist(shown, "text-en")
+    media = _playlist(shown, "video-720p")
+
+    assert [segment.uri for segment in playlist.segments] == ["text-en.vtt"]
+    assert playlist.segments[0].duration == pytest.approx(float(timeline.duration), abs=1e-6)
+    assert playlist.target_duration >= round(playlist.segments[0].duration)
+    assert media.target_duration == presentation(video_track(timeline=timeline), timeline=timeline).target_duration
 
 
 @given(timeline=TIMELINES)

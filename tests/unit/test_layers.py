@@ -16,9 +16,18 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 LAYERS: tuple[tuple[str, ...], ...] = (
+    ("workers.reference",),
     ("workers.cli", "workers.__main__"),
-    ("workers.demo", "workers.doctor", "workers.local"),  # what a command does, where it is more than a few lines
-    ("workers.main", "workers.embedded"),
+    (
+        "workers.demo",
+        "workers.corpus",
+        "workers.doctor",
+        "workers.tail",
+    ),  # what a command does, if it is more than a few lines
+    ("workers.console",),
+    ("workers.local",),
+    ("workers.main", "workers.process", "workers.private"),
+    ("workers.embedded",),
     ("workers.wiring",),
     ("workers",),  # the actors and everything that stands beside them
     ("workers.redis_jobs", "workers.tickets"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from pipeline import plan
 from pipeline.job import Job, Status
 from pipeline.media import timeline
 from pipeline.requests import ProcessRequest
-from pipeline.tasks import AudioStream, IngestFacts, MediaInfo, TranscodeTask, VideoStream
+from pipeline.tasks import AudioStream, IngestFacts, MediaInfo, SubtitleTask, TranscodeTask, VideoStream
 from tests.builders import a_profile
 
 
@@ -40,8 +41,8 @@ def media(
     )
 
 
-def a_job(workers: int = 2, resolutions: tuple[str, ...] = ("1080p", "720p", "240p")) -> Job:
-    request = ProcessRequest(url="/films/a.mp4", resolutions=resolutions)
+def a_job(workers: int = 2, resolutions: tuple[str, ...] = ("1080p", "720p", "240p"), **wishes: Any) -> Job:
+    request = ProcessRequest(url="/films/a.mp4", resolutions=resolutions, **wishes)
     return Job(
         id=request.id,
         asset=request.asset_id,
@@ -122,3 +123,60 @@ def test_a_source_below_every_asked_rung_gets_one_of_its_own_size() -> None:
     job = grown(media(size=(320, 178)), a_job(resolutions=("720p",)))
     assert job.blueprint is not None
     assert [(rung.name, rung.width, rung.height) for rung in job.blueprint.rungs] == [("178p", 320, 178)]
+
+
+# -- captions ---------------------------------------------------------------------------------------------------------
+
+
+def subtitle_task(job: Job) -> SubtitleTask:
+    task = plan.task(job, job.steps["subtitle"])
+    assert isinstance(task, SubtitleTask)
+    return task
+
+
+def sounds(*languages: str, default: int = 0) -> tuple[AudioStream, ...]:
+    one = media().audio[0]
+    return tuple(
+        replace(one, index=1 + number, language=language, default=number == default)
+        for number, language in enumerate(languages)
+    )
+
+
+def test_captions_are_added_to_what_plays_already() -> None:
+    job = grown(media(), a_job(generate_subtitle=True))
+    step = job.steps["subtitle"]
+
+    assert (step.stage, step.needs, step.optional) == ("subtitle", ("package",), True)
+    assert "subtitle" not in job.steps["package"].needs
+    assert sum(each.weight for each in job.steps.values()) == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("wishes", [{}, {"generate_subtitle": False}])
+def test_captions_come_only_when_asked_for(wishes: dict[str, Any]) -> None:
+    assert "subtitle" not in grown(media(), a_job(**wishes)).steps
+
+
+def test_without_sound_there_is_nothing_to_hear() -> None:
+    assert "subtitle" not in grown(media(sound=0), a_job(generate_subtitle=True)).steps
+
+
+@pytest.mark.parametrize(
+    ("languages", "default", "asked", "heard"),
+    [
+        (("de", "en"), 0, None, "en"),
+        (("de", "en-gb"), 0, None, "en-gb"),
+        (("de", "fr"), 1, None, "fr"),
+        (("de", "fr"), 1, "de", "de"),
+        (("de", "fr"), 1, "deu", "de"),
+        (("de", "fr"), 0, "ta", "de"),
+    ],
+)
+def test_the_sound_that_is_heard_is_in_the_language_or_the_default_one(
+    languages: tuple[str, ...], default: int, asked: str | None, heard: str
+) -> None:
+    info = replace(media(), audio=sounds(*languages, default=default))
+
+    task = subtitle_task(grown(info, a_job(generate_subtitle=True, language=asked)))
+
+    assert task.stream.language == heard
+    assert task.language == {None: None, "deu": "de"}.get(asked, asked)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from presentations import ASSET, NTSC, audio_track, video_track
+from presentations import ASSET, NTSC, audio_track, text_track, video_track
 
 from pipeline import keys
 from pipeline.errors import PipelineError
@@ -118,6 +118,44 @@ def test_the_first_version_stays_as_it_was(storage: Storage) -> None:
     publish_sound(storage, 2)
 
     assert {key: storage.get(key) for key in before} == before
+
+
+def publish_captions(storage: Storage, text: bytes, name: str = "captions") -> Presentation:
+    made = Effect(job="job", step=name)
+    track = text_track(size=len(text))
+    storage.put(track.segments[0].key, text)
+    return publish(
+        storage,
+        ASSET,
+        made,
+        lambda last: compose(last, asset=ASSET, tracks=(track,), effect=made, duration=NTSC.duration),
+    )
+
+
+def test_every_version_has_its_own_captions(storage: Storage) -> None:
+    """So that nobody who plays one version reads the words of another."""
+    publish_sound(storage, 1)
+    first = publish_captions(storage, b"WEBVTT\n\n00:00:00.000 --> 00:00:01.000\nHello\n")
+    second = publish_captions(storage, b"WEBVTT\n\n00:00:00.000 --> 00:00:01.000\nGood bye\n", "correction")
+    third = publish_sound(storage, 2)
+
+    shown = [storage.get(version.captions(version.text[0])) for version in (first, second, third)]
+    assert [text.split(b"\n")[3] for text in shown] == [b"Hello", b"Good bye", b"Good bye"]
+    assert_doors_lead_to_whole_versions(storage)
+
+
+def test_two_versions_that_differ_only_in_what_captions_say_lie_apart(storage: Storage) -> None:
+    """Racers compose the same number; the loser must not take the winner's words for its own."""
+    publish_sound(storage, 1)
+    first = publish_captions(storage, b"WEBVTT\n\n00:00:00.000 --> 00:00:01.000\nHello\n")
+    storage.delete(keys.version(ASSET, 2))
+    for door in DOORS:
+        storage.delete(door)
+
+    other = publish_captions(storage, b"WEBVTT\n\n00:00:00.000 --> 00:00:01.000\nHollo\n")
+
+    assert (first.version, other.version) == (2, 2)
+    assert first.folder != other.folder
 
 
 def test_an_effect_is_published_once(storage: Storage) -> None:

@@ -109,6 +109,20 @@ def test_a_request_that_is_no_json_is_refused_in_one_sentence_too() -> None:
     assert refusal(caught.value).message.startswith("The request is not valid: Invalid JSON")
 
 
+@pytest.mark.parametrize("language", ["en", "deu", "pt-BR", "zh-Hans-CN"])
+def test_captions_have_a_language(language: str) -> None:
+    assert a_request(generate_subtitle=True, language=language).language == language
+
+
+@pytest.mark.parametrize("language", ["", "english", "e", "en_US", "en-", "../x"])
+def test_what_is_no_language_tag_is_refused(language: str) -> None:
+    assert _reason(generate_subtitle=True, language=language).startswith("language: ")
+
+
+def test_a_language_without_captions_is_a_mistake() -> None:
+    assert "needs generate_subtitle" in _reason(language="de")
+
+
 def _reason(**changes: Any) -> str:
     """What is wrong with the request, as the refusal says it."""
     with pytest.raises(ValidationError) as caught:

@@ -15,7 +15,7 @@ from pipeline.tasks import Blueprint, IngestFacts
 Choose = Callable[[int], int]
 """`choose(n)` gives one of 0 … n-1: the only source of chance."""
 
-PUBLISHERS = ("package", "sprite")
+PUBLISHERS = ("package", "sprite", "subtitle")
 """Steps that change what the public sees."""
 
 
@@ -53,7 +53,7 @@ def a_plan(choose: Choose) -> ToyPlan:
     if choose(3) == 0:
         grown.append(Step(id="sprite", stage="work", optional=True))
     if choose(4) == 0:
-        grown.append(Step(id="subtitle", stage="work", needs=("package",), optional=True))
+        grown.append(Step(id="subtitle", stage="subtitle", needs=("package",), optional=True))
     grown.append(package)
     fates = {step.id: _fate(choose) for step in (*first, *grown)}
     return ToyPlan(first=tuple(first), grown=tuple(grown), fates=fates)

@@ -20,7 +20,7 @@ from history import check
 from toyplans import PUBLISHERS, Choose, ToyPlan, ToyPlanner, a_plan
 from witness import Witness
 
-from pipeline.conductor import Answer, Attempt, Conductor, Published
+from pipeline.conductor import Answer, Attempt, Caption, Conductor, Published, Subtitled
 from pipeline.document import Rendition
 from pipeline.errors import PipelineError
 from pipeline.job import JobStatus, Ref, Step
@@ -217,7 +217,7 @@ class World:
     def _dispatch(self, me: Actor) -> None:
         while True:
             me.pause(lambda: any(self.store._ready.values()))
-            for ref in _insist(me, lambda: self.conductor.store.take({"ingest": 1, "work": 2})) or ():
+            for ref in _insist(me, lambda: self.conductor.store.take({"ingest": 1, "work": 2, "subtitle": 1})) or ():
                 me.pause()
                 self.tickets.append(ref)
 
@@ -281,7 +281,11 @@ def _answer(step: Step) -> Answer:
     if step.id not in PUBLISHERS:
         return Answer(facts={"made": step.id})
     rendition = Rendition(name=f"video-{step.id}", kind="video", codec="avc1.64001f", bandwidth=1, bytes=1)
-    return Answer(published=Published(version=1, duration_ms=10_000, segments=3, renditions=(rendition,)))
+    caption = Caption(id="text-en-auto", name="English", language="en", key="transcoded/a/subtitles/text-en-auto/0.vtt")
+    return Answer(
+        published=Published(version=1, duration_ms=10_000, segments=3, renditions=(rendition,), captions=(caption,)),
+        subtitled=Subtitled(track=caption.id) if step.stage == "subtitle" else None,
+    )
 
 
 def _insist(me: Actor, call: Callable[[], T]) -> T | None:
