@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
+from pipeline.stages import STAGES
 
 _KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH", "SYSTEMROOT")
 """Everything else stays behind: the environment of a worker holds credentials."""
@@ -69,6 +70,7 @@ class Child:
         """
         order = {
             "stage": stage,
+            "function": STAGES[stage].function,
             "task": task,
             "inputs": {name: str(path) for name, path in inputs.items()},
             "out": str(out),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import logging
+import re
 import shutil
 import tempfile
 import threading
@@ -286,7 +287,7 @@ class Workbench:
                     held.watch.moved()
                     self.progress.report(held.attempt.ref, message["tick"])
                 elif "done" in message:
-                    path = out / message["done"]
+                    path = _inside(out, message["done"])
                     store(message["done"], path)
                     path.unlink(missing_ok=True)
                     held.watch.moved()
@@ -494,6 +495,17 @@ class Workbench:
 
 
 _BLOCK = 8 * 1024**2
+_OUTPUT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)?")
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """The file of an output; what a child says is not believed: no way out of its folder, and no link."""
+    path = folder / name
+    if not _OUTPUT.fullmatch(name) or path.resolve() != folder.resolve() / name:
+        raise PipelineError("stage_failed", stage="sandbox", reason="an output outside of its folder")
+    return path
+
+
 _TEXT_FILES = {"vtt": "captions.vtt", "words.json": "words.json"}
 """Suffix in storage → output of the subtitle stage."""
 

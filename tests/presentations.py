@@ -93,8 +93,7 @@ def audio_track(id: str = "audio-1-en", timeline: Timeline = NTSC, *, recipe: st
 def text_track(id: str = "text-en", timeline: Timeline = NTSC, **changes: Any) -> Track:
     """English captions of 1 200 bytes."""
     fields: dict[str, Any] = {"language": "en", "name": "English", "size": 1200, "duration": timeline.duration}
-    made = captions.text_track(id, key=keys.subtitle(ASSET, id, "6f7a8b", "vtt"), **(fields | changes))
-    return made
+    return captions.text_track(id, key=keys.subtitle(ASSET, id, "6f7a8b", "vtt"), **(fields | changes))
 
 
 def presentation(*tracks: Track, timeline: Timeline = NTSC, **changes: Any) -> Presentation:

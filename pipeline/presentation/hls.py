@@ -77,15 +77,18 @@ def _sounds(presentation: Presentation) -> Iterator[str]:
 
 
 def _texts(presentation: Presentation) -> Iterator[str]:
+    offered: set[tuple[str, bool]] = set()
     for track in presentation.text:
+        autoselect = (track.language, track.auto_generated) not in offered
+        offered.add((track.language, track.auto_generated))
         yield _tag(
             "MEDIA",
             TYPE="SUBTITLES",
             **{"GROUP-ID": _quoted(_TEXT_GROUP)},
             NAME=_quoted(track.name),
             LANGUAGE=_quoted(track.language) if track.language != "und" else None,
-            DEFAULT="NO",
-            AUTOSELECT="YES",
+            DEFAULT=_yes(track.default),
+            AUTOSELECT=_yes(track.default or autoselect),
             FORCED="NO",
             CHARACTERISTICS=_quoted("public.machine-generated") if track.auto_generated else None,
             URI=_quoted(_from_door(presentation, _media_key(presentation, track))),

@@ -23,10 +23,12 @@ class StageEntry:
     """`module:name`"""
     stall_s: float = 60.0
 
-    def load(self) -> Stage:
-        module, _, name = self.function.partition(":")
-        stage: Stage = getattr(import_module(module), name)
-        return stage
+
+def load(function: str) -> Stage:
+    """The stage that `module:name` names."""
+    module, _, name = function.partition(":")
+    stage: Stage = getattr(import_module(module), name)
+    return stage
 
 
 STAGES: Mapping[str, StageEntry] = {

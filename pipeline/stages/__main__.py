@@ -121,16 +121,17 @@ class FolderOutputs:
 
 def _run(order: dict[str, Any], say: Voice) -> None:
     from pipeline.errors import PipelineError
-    from pipeline.stages import STAGES
+    from pipeline.stages import STAGES, load
     from pipeline.tasks import from_json, to_json
 
-    entry = STAGES[order["stage"]]
+    kind = STAGES[order["stage"]].task
     inputs = {name: Path(path) for name, path in order["inputs"].items()}
     out = FolderOutputs(Path(order["out"]), say)
     os.chdir(order["out"])
     try:
         limit(order["limits"])
-        facts = entry.load()(from_json(entry.task, order["task"]), inputs, out, lambda fraction: say(tick=fraction))
+        stage = load(order["function"])
+        facts = stage(from_json(kind, order["task"]), inputs, out, lambda fraction: say(tick=fraction))
         say(facts=to_json(facts), cpu_s=round(time.process_time(), 3))
     except PipelineError as error:
         say(error=error.document(), log=error.log or "")

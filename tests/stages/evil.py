@@ -1,0 +1,89 @@
+"""Stages that do what hostile media could make a decoder do. They run in the sandbox, never in a test's own process."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PipelineError
+from pipeline.stages.contract import Outputs, Tick
+
+
+def crash(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> None:
+    ctypes.string_at(0)
+
+
+def abort(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> None:
+    os.kill(os.getpid(), signal.SIGABRT)
+
+
+def leave(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> None:
+    os._exit(3)
+
+
+def hang(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> None:
+    """No progress, and deaf to every polite signal."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    out.path("media.json").write_text("{}")
+    out.done("media.json")
+    while True:
+        time.sleep(3600)
+
+
+def busy(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> None:
+    """Progress for ever, without an end."""
+    while True:
+        tick(0.5)
+        time.sleep(0.01)
+
+
+def bomb(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> None:
+    hoard = []
+    while True:
+        hoard.append(bytearray(64 * 1024**2))
+
+
+def flood(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> None:
+    """A file without an end."""
+    with out.path("endless").open("wb") as file:
+        while True:
+            file.write(bytes(1 << 20))
+
+
+def call_home(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> None:
+    """Reach for the listener whose port the task's source names."""
+    socket.create_connection(("127.0.0.1", int(task.source)), timeout=2).close()
+
+
+def tell(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> None:
+    """Say what the process knows of its surroundings."""
+    raise PipelineError("parameter_invalid", detail=" ".join(sorted(os.environ)))
+
+
+def misbehave(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> None:
+    raise ValueError("nobody expected this")
+
+
+def children(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> None:
+    """Leave a process behind, and hang."""
+    if os.fork() == 0:
+        time.sleep(3600)
+        os._exit(0)
+    hang(task, inputs, out, tick)
+
+
+def break_out(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> None:
+    """Offer a file that is not ours as an output."""
+    out.done("../../clip.mp4")
+
+
+def link_out(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> None:
+    out.path("media.json").symlink_to("/etc/hostname")
+    out.done("media.json")

@@ -1,0 +1,285 @@
+"""What hostile media could do to a stage ends as a coded error; the worker and its scratch are unharmed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from builders import a_profile, a_request
+from conftest import Require
+
+from pipeline import plan, stages
+from pipeline.conductor import Attempt, Conductor
+from pipeline.errors import PipelineError
+from pipeline.job import Status
+from pipeline.memory import MemoryJobStore, MemoryProgress, SystemClock
+from pipeline.sandbox import Child, ChildKilled, ChildLimits, Nursery
+from pipeline.storage import open_storage
+from pipeline.tasks import AudioRendition, AudioStream, AudioTask, Timeline, to_json
+from pipeline.workbench import BenchLimits, Workbench
+
+SMALL = ChildLimits(memory_bytes=1024**3, file_bytes=8 * 1024**2)
+
+
+@pytest.fixture
+def nursery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nursery]:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
+    nursery = Nursery(tmp_path)
+    nursery.start()
+    yield nursery
+    nursery.close()
+
+
+@pytest.fixture
+def turn(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """`turn(stage, function)`: from now on the stage does what `evil.function` does."""
+
+    def turn(stage: str, function: str) -> None:
+        entry = replace(stages.STAGES[stage], function=f"evil:{function}")
+        monkeypatch.setitem(stages.STAGES, stage, entry)  # type: ignore[arg-type]
+
+    return turn
+
+
+def a_task(source: str = "source") -> str:
+    from fractions import Fraction
+
+    stream = AudioStream(
+        index=0, codec="aac", channels=2, layout="stereo", sample_rate=48000, start=Fraction(0), end=Fraction(1)
+    )
+    rendition = AudioRendition(track="audio-1-und", stream=stream, bitrate=128_000)
+    timeline = Timeline(rate=Fraction(25), frames=25)
+    return to_json(AudioTask(asset="asset000001", source=source, rendition=rendition, timeline=timeline))
+
+
+def run(nursery: Nursery, tmp_path: Path, source: str = "source") -> None:
+    """Run the (turned) audio stage to its end, and reap its child."""
+    out = tmp_path / "out"
+    out.mkdir()
+    child = nursery.child()
+    try:
+        for _ in child.run("audio", a_task(source), {}, out, SMALL):
+            pass
+    finally:
+        child.close()
+
+
+@pytest.mark.parametrize(
+    ("function", "code", "reason"),
+    [
+        ("crash", "stage_crashed", "SIGSEGV"),
+        ("abort", "stage_crashed", "SIGABRT"),
+        ("leave", "stage_crashed", "exit code 3"),
+        ("misbehave", "stage_failed", "ValueError"),
+    ],
+)
+def test_a_child_that_ends_badly_is_a_coded_error(
+    function: str, code: str, reason: str, nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path
+) -> None:
+    turn("audio", function)
+    with pytest.raises(PipelineError) as caught:
+        run(nursery, tmp_path)
+    assert (caught.value.code, caught.value.params["reason"]) == (code, reason)
+
+
+def test_a_memory_bomb_is_out_of_memory(nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path) -> None:
+    turn("audio", "bomb")
+    with pytest.raises(PipelineError) as caught:
+        run(nursery, tmp_path)
+    assert caught.value.code == "stage_out_of_memory"
+    assert caught.value.params["limit_bytes"] == SMALL.memory_bytes
+
+
+def test_an_endless_file_is_stopped_at_its_limit(
+    nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path
+) -> None:
+    turn("audio", "flood")
+    with pytest.raises(PipelineError):
+        run(nursery, tmp_path)
+    assert (tmp_path / "out" / "endless").stat().st_size <= SMALL.file_bytes
+
+
+def test_a_child_knows_no_secret(nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path) -> None:
+    turn("audio", "tell")
+    with pytest.raises(PipelineError) as caught:
+        run(nursery, tmp_path)
+    assert "PATH" in str(caught.value.params["detail"])
+    assert "AWS" not in str(caught.value.params["detail"])
+
+
+def test_a_child_has_no_network(
+    nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path, require: Require
+) -> None:
+    child = nursery.child()
+    network = child.hello()
+    child.close()
+    require(network == "none", "this system lets nobody leave the network")
+    turn("audio", "call_home")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.2)
+        with pytest.raises(PipelineError):
+            run(nursery, tmp_path, source=str(listener.getsockname()[1]))
+        with pytest.raises(TimeoutError):
+            listener.accept()
+
+
+def test_the_nursery_lives_on_after_a_crash(nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path) -> None:
+    turn("audio", "crash")
+    with pytest.raises(PipelineError):
+        run(nursery, tmp_path)
+    child = nursery.child()
+    assert child.hello() in ("none", "open")
+    child.close()
+
+
+def test_a_nursery_that_was_killed_is_replaced(nursery: Nursery) -> None:
+    first = nursery.child()
+    first.hello()
+    os.kill(os.getpgid(nursery_pid(first)), signal.SIGKILL)
+    second = nursery.child()
+    assert second.hello() in ("none", "open")
+    first.close()
+    second.close()
+
+
+def nursery_pid(child: Child) -> int:
+    """The parent of a child, which is the nursery."""
+    fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[1])
+
+
+# -- on the workbench --------------------------------------------------------------------------------------------------
+
+
+class Bench:
+    """A workbench on memory and a folder, with one job whose ingest step has begun."""
+
+    def __init__(self, nursery: Nursery, root: Path, **limits: object) -> None:
+        source = root / "clip.mp4"
+        source.write_bytes(b"anything")
+        clock = SystemClock()
+        self.store = MemoryJobStore(clock)
+        self.conductor = Conductor(self.store, clock, plan, {"default": a_profile()})
+        storage = open_storage((root / "storage").as_uri())
+        bench_limits = BenchLimits(child=SMALL, local_sources=True, **limits)  # type: ignore[arg-type]
+        self.bench = Workbench(self.conductor, storage, MemoryProgress(), clock, nursery, limits=bench_limits)
+        self.job = self.conductor.accept(a_request(url=str(source)))
+        (ref,) = self.store.take({"ingest": 1})
+        attempt = self.conductor.begin(ref, "worker-1")
+        assert attempt is not None
+        self.attempt: Attempt = attempt
+
+    def status(self) -> Status:
+        job = self.store.job(self.job.id)
+        assert job is not None
+        return job.steps["ingest"].status
+
+    def error(self) -> str | None:
+        job = self.store.job(self.job.id)
+        assert job is not None
+        return str((job.steps["ingest"].error or {}).get("code"))
+
+
+def left_in(scratch: Path) -> list[str]:
+    return [path.name for path in scratch.iterdir() if path.name.startswith(("step-", "child-"))]
+
+
+def test_a_crash_fails_the_step_and_leaves_no_scratch(
+    nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path
+) -> None:
+    turn("ingest", "crash")
+    bench = Bench(nursery, tmp_path)
+    assert bench.bench.run(bench.attempt) == "stage_crashed"
+    assert (bench.status(), bench.error()) == (Status.FAILED, "stage_crashed")
+    assert left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("function", ["break_out", "link_out"])
+def test_an_output_outside_of_its_folder_is_refused_and_left_alone(
+    function: str, nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path
+) -> None:
+    turn("ingest", function)
+    bench = Bench(nursery, tmp_path)
+    assert bench.bench.run(bench.attempt) == "stage_failed"
+    assert (tmp_path / "clip.mp4").read_bytes() == b"anything"
+    assert Path("/etc/hostname").exists()
+    assert not list((tmp_path / "storage").rglob("media.json"))
+
+
+def test_a_hang_is_stalled_and_tried_again(
+    nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn("ingest", "hang")
+    monkeypatch.setitem(stages.STAGES, "ingest", replace(stages.STAGES["ingest"], stall_s=0.1))  # type: ignore[arg-type]
+    monkeypatch.setattr("pipeline.workbench.LEASE_S", 0.3)
+    bench = Bench(nursery, tmp_path)
+    assert bench.bench.run(bench.attempt) == "stalled"
+    assert (bench.status(), bench.error()) == (Status.RETRYING, "stalled")
+    assert left_in(tmp_path) == []
+
+
+def test_work_without_an_end_is_timed_out(
+    nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn("ingest", "busy")
+    monkeypatch.setattr("pipeline.workbench.LEASE_S", 0.3)
+    bench = Bench(nursery, tmp_path, wall_s=0.5)
+    assert bench.bench.run(bench.attempt) == "timed_out"
+    assert (bench.status(), bench.error()) == (Status.FAILED, "timed_out")
+
+
+@pytest.mark.parametrize("function", ["hang", "busy", "children"])
+def test_a_cancelled_job_ends_its_child_at_once(
+    function: str, nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path
+) -> None:
+    turn("ingest", function)
+    bench = Bench(nursery, tmp_path)
+    outcome: list[str] = []
+    thread = threading.Thread(target=lambda: outcome.append(bench.bench.run(bench.attempt)))
+    thread.start()
+    assert bench.conductor.cancel(bench.job.id)
+    bench.bench.stop_job(bench.job.id)
+    thread.join(timeout=30)
+    while not outcome and thread.is_alive():
+        bench.bench.stop_job(bench.job.id)
+        thread.join(timeout=0.1)
+    assert outcome == ["lost"]
+    assert left_in(tmp_path) == []
+
+
+def test_a_drain_hands_the_step_back_unharmed(
+    nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path
+) -> None:
+    turn("ingest", "busy")
+    bench = Bench(nursery, tmp_path)
+    outcome: list[str] = []
+    thread = threading.Thread(target=lambda: outcome.append(bench.bench.run(bench.attempt)))
+    thread.start()
+    while not outcome:
+        bench.bench.hand_back_all()
+        thread.join(timeout=0.05)
+    job = bench.store.job(bench.job.id)
+    assert job is not None
+    assert (outcome, job.steps["ingest"].status) == (["handed_back"], Status.READY)
+    assert (job.steps["ingest"].losses, job.steps["ingest"].retries) == (0, 0)
+
+
+def test_killing_a_child_twice_is_fine(nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path) -> None:
+    turn("audio", "hang")
+    child = nursery.child()
+    (tmp_path / "out").mkdir()
+    messages = child.run("audio", a_task(), {}, tmp_path / "out", SMALL)
+    while "done" not in next(messages):
+        pass
+    child.kill()
+    child.kill()
+    with pytest.raises(ChildKilled):
+        list(messages)
+    child.close()
