@@ -1,9 +1,9 @@
 """The whole job against ffmpeg: `python -m benchmarks.job [--seconds 60] [--runs 3]`.
 
-`reelway process` (its own Redis, workers, sandbox, storage and manifests included, started and stopped with the command)
-beside one ffmpeg 8 that decodes once, splits, encodes the same five rungs and the sound with the same recipe, and writes
-HLS with fMP4 segments. Interleaved in one run. The fixed overhead is what the command takes beyond its longest chain of
-steps: the difference between its wall time and the time from the first step's start to the last step's end.
+`reelway process` (its own Redis, workers, sandbox, storage and manifests included, started and stopped with the
+command) beside one ffmpeg 8 that decodes once, splits, encodes the same five rungs and the sound with the same recipe,
+and writes HLS with fMP4 segments. Interleaved in one run. A short clip shows the fixed overhead: what is left of the
+command's wall time when the time from the first step's start to the last step's end is taken off.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from benchmarks.ladder import FFMPEG, KEYFRAME, RUNGS, SEGMENT, _encode, _scale, _source
+from benchmarks.ladder import FFMPEG, KEYFRAME, RUNGS, SEGMENT, encode, scale, source_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ def main() -> None:
         for seconds in (options.seconds, options.short):
             folder = Path(scratch) / str(seconds)
             folder.mkdir()
-            _compare(_with_sound(_source("", seconds, folder), folder), folder, options.runs, seconds)
+            _compare(_with_sound(source_of("", seconds, folder), folder), folder, options.runs, seconds)
 
 
 def _compare(source: Path, folder: Path, runs: int, seconds: int) -> None:
@@ -84,14 +84,14 @@ def _ours(source: Path, out: Path) -> Measured:
 def _peer(source: Path, out: Path) -> Measured:
     out.mkdir()
     outputs = "".join(f"[s{index}]" for index in range(len(RUNGS)))
-    scales = [f"[s{index}]{_scale(rung)}[v{index}]" for index, rung in enumerate(RUNGS)]
+    scales = [f"[s{index}]{scale(rung)}[v{index}]" for index, rung in enumerate(RUNGS)]
     command = [FFMPEG, "-v", "error", "-y", "-i", str(source)]
     command += ["-filter_complex", ";".join([f"[0:v]split={len(RUNGS)}{outputs}", *scales])]
     hls = ["-f", "hls", "-hls_time", str(SEGMENT), "-hls_playlist_type", "vod", "-hls_segment_type", "fmp4"]
     for index, rung in enumerate(RUNGS):
-        encode = _encode(rung)[: -len(["-movflags", ""])]
+        recipe = encode(rung)[: -len(["-movflags", ""])]
         files = ["-hls_fmp4_init_filename", f"{rung.name}.mp4", str(out / f"{rung.name}.m3u8")]
-        command += ["-map", f"[v{index}]", *encode, *hls, *files]
+        command += ["-map", f"[v{index}]", *recipe, *hls, *files]
     sound = ["-map", "0:a", "-c:a", "aac", "-b:a", "128k", "-ac", "2", "-ar", "48000"]
     command += [*sound, *hls, "-hls_fmp4_init_filename", "audio.mp4", str(out / "audio.m3u8")]
     return _timed(command)

