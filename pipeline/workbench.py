@@ -451,10 +451,12 @@ class Workbench:
             return Answer(facts=said, subtitled=Subtitled())
         track = self._stored_text(held, heard.language, held.task.timeline)
         presentation = self._publish(held, (track,), held.task.timeline)
+        # An earlier attempt may have published before it died, and have heard something else.
+        shown = min((text for text in presentation.text if text.auto_generated), key=lambda text: text.id != track.id)
         return Answer(
-            facts={**said, "track": track.id, "captions": track.segments[0].key, "version": presentation.version},
+            facts={**said, "track": shown.id, "captions": shown.segments[0].key, "version": presentation.version},
             published=published(presentation),
-            subtitled=Subtitled(track=track.id),
+            subtitled=Subtitled(track=shown.id),
         )
 
     def _stored_text(self, held: _Attempt, language: str, timeline: Timeline) -> Track:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 import pytest
 from assets import MadeAsset, make_asset
-
-Require = Callable[[object, str], None]
+from needs import Require
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from pipeline.errors import PipelineError
-from workers.console import fail, run_local, say, serve_until_interrupted, storage_of, summarize, usage
+from workers.console import fail, run_local, say, serve_until_interrupted, storage_of, summarize, usage, warn_of_missing
 
 app = typer.Typer(
     name="reelway",
@@ -96,6 +96,7 @@ def process(
         sys.exit(130)
     if result.job.error is not None:
         fail(PipelineError.from_document(result.job.error))
+    warn_of_missing(result.job)
     if not as_json:
         summarize(document, out, result.seconds)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from rich.console import Console
 
 from pipeline.errors import PipelineError
+from pipeline.job import Job, Status
 
 if TYPE_CHECKING:
     from pipeline.ports import Storage
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
 def fail(error: PipelineError) -> NoReturn:
     """One coded line on stderr, and exit 1."""
-    say().print(f"error: {error.code}: {error.message} {error.hint}", style="red", highlight=False, soft_wrap=True)
+    say().print(
+        f"error: {error.code}: {error.message} {error.hint}", style="red", markup=False, highlight=False, soft_wrap=True
+    )
     sys.exit(1)
 
 
@@ -34,7 +37,9 @@ def say() -> Console:
 
 def usage(error: PipelineError) -> NoReturn:
     """A wrong call: one line, exit 2."""
-    say().print(f"error: {error.code}: {error.message} {error.hint}", style="red", highlight=False, soft_wrap=True)
+    say().print(
+        f"error: {error.code}: {error.message} {error.hint}", style="red", markup=False, highlight=False, soft_wrap=True
+    )
     sys.exit(2)
 
 
@@ -71,6 +76,15 @@ def storage_of(out: Path) -> Storage:
     return open_storage(out.absolute().as_uri())
 
 
+def warn_of_missing(job: Job) -> None:
+    """A line on stderr for every optional part that there will not be: the asset is ready without."""
+    for step in job.steps.values():
+        if step.status is Status.FAILED and step.error is not None:
+            error = PipelineError.from_document(step.error)
+            text = f"warning: no {step.stage}: {error.code}: {error.message} {error.hint}"
+            say().print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
 def summarize(document: Mapping[str, Any], out: Path, seconds: float) -> None:
     """What was made, where, and how to play it."""
     from pipeline.document import load
@@ -84,6 +98,9 @@ def summarize(document: Mapping[str, Any], out: Path, seconds: float) -> None:
     duration = (asset.video.duration_ms or 0) / 1000
     speed = f" ({duration / seconds:.1f}× realtime)" if seconds else ""
     console.print(f"asset   {asset.id}  {clock(duration)} made in {seconds:.1f} s{speed}", highlight=False)
+    if asset.video.generate_subtitle:
+        names = ", ".join(track.name for track in asset.video.tracks)
+        console.print(f"text    {names or 'none'}", highlight=False)
     console.print(f"HLS     {out}/transcoded/{asset.id}/video.m3u8", highlight=False, soft_wrap=True)
     console.print(f"DASH    {out}/transcoded/{asset.id}/video.mpd", highlight=False, soft_wrap=True)
     console.print(f"play    reelway play {asset.id} --out {out}", highlight=False, soft_wrap=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pipeline.errors import PipelineError
@@ -42,7 +43,7 @@ def _print(findings: list[Finding]) -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
     marks = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "missing": "[red]✗[/]"}
     for finding in findings:
-        table.add_row(marks[finding.state], finding.name, finding.detail, finding.mend)
+        table.add_row(marks[finding.state], finding.name, escape(finding.detail), escape(finding.mend))
     Console().print(table)
 
 
@@ -125,6 +126,19 @@ def _players() -> Finding:
     )
 
 
+def _speech() -> Finding:
+    from pipeline.media.speech import locate, shown_name
+    from workers.settings import Settings
+    from workers.wiring import speech_model
+
+    try:
+        model = speech_model(Settings.read())
+        found = locate(model)
+    except PipelineError as error:
+        return Finding(name="speech", state="warning", detail=error.message, mend=error.hint)
+    return Finding(name="speech", state="ok", detail=f"{shown_name(model)} in {found}")
+
+
 def _scratch() -> Finding:
     free = shutil.disk_usage(tempfile.gettempdir()).free
     return Finding(
@@ -135,4 +149,13 @@ def _scratch() -> Finding:
     )
 
 
-CHECKS: tuple[Callable[[], Finding], ...] = (_python, _settings, _codecs, _redis, _sandbox, _players, _scratch)
+CHECKS: tuple[Callable[[], Finding], ...] = (
+    _python,
+    _settings,
+    _codecs,
+    _redis,
+    _sandbox,
+    _speech,
+    _players,
+    _scratch,
+)

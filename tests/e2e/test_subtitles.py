@@ -30,6 +30,7 @@ class Processed:
     document: dict[str, Any]
     events: list[dict[str, Any]]
     out: Path
+    stderr: str
 
     @property
     def types(self) -> list[str]:
@@ -48,13 +49,14 @@ def process(source: Path, folder: Path, *options: str, **environment: str) -> Pr
     choices = ["--profile", "fast", "--resolutions", "240p", "--subtitles", "--events", str(events), *options]
     done = subprocess.run(
         [*command, *choices],
-        stdout=subprocess.PIPE,
+        capture_output=True,
+        text=True,
         check=True,
         timeout=TIMEOUT_S,
         env={**os.environ, **environment},
     )
     told = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
-    return Processed(document=json.loads(done.stdout), events=told, out=out)
+    return Processed(document=json.loads(done.stdout), events=told, out=out, stderr=done.stderr)
 
 
 @pytest.fixture
@@ -115,4 +117,7 @@ def test_without_a_model_the_asset_is_ready_and_says_what_is_missing(tmp_path: P
     assert made.data("subtitle.failed")["error"]["code"] == "speech_model_missing"
     assert str(tmp_path) not in json.dumps(made.data("subtitle.failed"))
     assert made.data("asset.ready")["missing"] == ["subtitle"]
+    (line,) = [line for line in made.stderr.splitlines() if line.startswith("warning:")]
+    assert "speech_model_missing" in line
+    assert "reelway[speech]" in line
     assert made.document["video"]["status"] == "Completed"

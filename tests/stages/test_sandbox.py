@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from builders import a_profile, a_request
-from conftest import Require
+from needs import Require
 
 from pipeline import plan, stages
 from pipeline.conductor import Attempt, Conductor

@@ -269,6 +269,22 @@ def test_what_was_made_up_is_dropped_with_its_reason(changes: dict[str, float], 
     assert speech._doubt(written(**changes)) == reason
 
 
+def test_what_has_no_space_before_it_belongs_to_the_word_before() -> None:
+    pieces = [
+        WhisperWord(start=0.0, end=0.5, word=" self", probability=0.9),
+        WhisperWord(start=0.5, end=1.1, word="-made", probability=0.7),
+        WhisperWord(start=1.2, end=1.4, word=" man.", probability=0.8),
+    ]
+    spaced = speech._words(pieces, 1000, spaced=True)
+    dense = speech._words(pieces, 1000, spaced=False)
+
+    assert [(w.text, w.start_ms, w.end_ms, w.confidence) for w in spaced] == [
+        ("self-made", 1000, 2100, 0.7),
+        ("man.", 2200, 2400, 0.8),
+    ]
+    assert [(w.text, w.joined) for w in dense] == [("self", False), ("-made", True), ("man.", False)]
+
+
 def test_pieces_are_as_long_as_the_model_hears_and_long_pauses_part_them() -> None:
     second = speech.RATE
     spans = [(0, 10 * second), (11 * second, 28 * second), (28 * second, 40 * second), (60 * second, 61 * second)]

@@ -13,8 +13,8 @@ import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_structured_event
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
-from conftest import Require
 from jsonschema import Draft7Validator, Draft202012Validator
+from needs import Require
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 from worlds import World
