@@ -60,7 +60,9 @@ class SubtitleTrack(BaseModel):
 class Video(BaseModel):
     """The part of the document that the pipeline fills."""
 
-    progress: int = Field(default=0, ge=0, le=100)
+    progress: int = Field(
+        default=0, ge=0, le=100, description="100 at the end; what happens meanwhile is on the progress stream."
+    )
     status: VideoStatus = "Not Started"
     thumbnails: list[str] = []
     playback_url: str

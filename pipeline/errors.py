@@ -226,6 +226,11 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
         hint="Check the credentials and the permissions of the bucket or folder.",
     ),
     ErrorSpec(
+        code="workers_unavailable",
+        message="No worker of this command keeps running ({reason}).",
+        hint="Run `reelway doctor`; check memory and the REELWAY_ variables.",
+    ),
+    ErrorSpec(
         code="queue_unavailable",
         message="Redis does not answer ({reason}).",
         hint="Check that Redis runs and can be reached; `reelway doctor` says more.",

@@ -14,7 +14,17 @@ import typer
 from rich.console import Console
 
 from pipeline.errors import PipelineError
-from workers.console import fail, run_local, say, serve_until_interrupted, storage_of, summarize, usage, warn_of_missing
+from workers.console import (
+    command,
+    fail,
+    run_local,
+    say,
+    serve_until_interrupted,
+    storage_of,
+    summarize,
+    usage,
+    warn_of_missing,
+)
 
 app = typer.Typer(
     name="reelway",
@@ -35,7 +45,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON alone on stdout
 
 
 def main() -> None:
-    """Entry point: errors of the catalogue end as one line, never as a traceback."""
+    """Every command: errors of the catalogue end as one line, never as a traceback."""
     try:
         app()
     except PipelineError as error:
@@ -71,9 +81,13 @@ def process(
     from pipeline.requests import ProcessRequest
 
     path = local_file(source)
+    if path is None:
+        usage(
+            PipelineError("parameter_invalid", detail="SOURCE is a file of this machine; URLs cannot be processed yet")
+        )
     wish: dict[str, Any] = {
-        "url": str(path.absolute()) if path else source,
-        "orig_filename": path.name if path else None,
+        "url": str(path.absolute()),
+        "orig_filename": path.name,
         "title": title,
         "resolutions": resolutions,
         "profile": profile,
@@ -91,7 +105,7 @@ def process(
         from workers.local import document_line
 
         sys.stdout.write(document_line(document) + "\n")
-    if result.interrupted:
+    if result.interrupted and result.job.error is not None:
         say().print("interrupted", style="yellow")
         sys.exit(130)
     if result.job.error is not None:
@@ -110,7 +124,12 @@ def play(
     """Serve an asset on this machine and play it in the browser."""
     from workers import library
 
-    asset = library.asset(storage_of(out), asset_id)
+    _folder(out)
+    found = list(library.assets(storage_of(out)))
+    if not found and asset_id is None:
+        nothing_there(out)
+        sys.exit(1)
+    asset = library.asset(storage_of(out), asset_id or found[-1].id)
     serve_until_interrupted(out, asset.id, asset.title or asset.orig_filename or asset.id, port)
 
 
@@ -120,6 +139,7 @@ def list_assets(out: Out = OUT, as_json: AsJson = False) -> None:
     from workers import library
     from workers.screen import assets_table
 
+    _folder(out)
     documents = list(library.assets(storage_of(out)))
     if as_json:
         for document in documents:
@@ -127,7 +147,18 @@ def list_assets(out: Out = OUT, as_json: AsJson = False) -> None:
     elif documents:
         Console().print(assets_table(documents))
     else:
-        say().print(f"no assets in {out}", highlight=False)
+        nothing_there(out)
+
+
+def _folder(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        usage(PipelineError("parameter_invalid", detail=f"--out {out} is no folder"))
+
+
+def nothing_there(out: Path) -> None:
+    """Say how to make an asset."""
+    text = f"no assets in {out}; make one with: {command()} process VIDEO --out {out}"
+    say().print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

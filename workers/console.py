@@ -6,11 +6,12 @@ Heavy imports wait until a command needs them, so that `reelway --help` answers 
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from rich.console import Console
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from pipeline.ports import Storage
     from pipeline.requests import ProcessRequest
     from workers.local import Result
+
+
+OWN_FOLDER = ".reelway"
+"""Where the folder storage keeps its lock and what is being written."""
 
 
 def fail(error: PipelineError) -> NoReturn:
@@ -44,29 +49,69 @@ def usage(error: PipelineError) -> NoReturn:
 
 
 def run_local(request: ProcessRequest, out: Path, events: Path | None) -> Result:
-    """One job on a private fleet, with live progress on stderr. A job that fails leaves nothing in `out`."""
+    """One job on a private fleet, with live progress on stderr. A job that does not succeed leaves nothing in `out`.
+
+    SIGTERM counts as an interrupt. Raises `KeyboardInterrupt` when there is no job to speak of yet.
+    """
     from workers.private import private_fleet
 
-    to_be_made = not out.exists()
-    with private_fleet(out.absolute().as_uri()) as fleet:
-        from workers.local import leave
-        from workers.local import process as process_locally
-        from workers.screen import Screen
+    _check_doors(request, out)
+    made = not out.exists()
+    result = None
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with _open_events(events) as file, private_fleet(out.absolute().as_uri()) as fleet:
+            from workers.local import process as process_locally
+            from workers.screen import Screen
 
-        with (
-            events.open("w", encoding="utf-8") if events else nullcontext() as file,
-            Screen(say()) as screen,
-        ):
-            try:
+            with Screen(say()) as screen:
                 result = process_locally(request, fleet, look=screen, events=file)
-            except PipelineError as error:
-                if error.code in ("profile_unknown", "parameter_invalid"):
-                    usage(error)
-                raise
-    leave(result, storage_of(out))
-    if to_be_made and result.job.error is not None:
-        shutil.rmtree(out, ignore_errors=True)
+    except PipelineError as error:
+        if error.code in ("profile_unknown", "parameter_invalid"):
+            usage(error)
+        raise
+    finally:
+        _leave(result, request.asset_id, out, made)
+    if result is None:
+        raise KeyboardInterrupt
     return result
+
+
+def _check_doors(request: ProcessRequest, out: Path) -> None:
+    """What can be refused before anything is started."""
+    from workers.library import taken
+
+    if out.exists() and not out.is_dir():
+        usage(PipelineError("parameter_invalid", detail=f"--out {out} is no folder"))
+    if out.exists() and taken(storage_of(out), request.asset_id):
+        usage(PipelineError("parameter_invalid", detail=f"the asset id {request.asset_id} is taken in {out}"))
+
+
+def _open_events(events: Path | None) -> AbstractContextManager[TextIO | None]:
+    if events is None:
+        return nullcontext()
+    try:
+        return events.open("w", encoding="utf-8")
+    except OSError as error:
+        usage(PipelineError("parameter_invalid", detail=f"--events {events} cannot be written: {error.strerror}"))
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _leave(result: Result | None, asset_id: str, out: Path, made: bool) -> None:
+    """Put the folder in order when every process is gone: what is removed now stays removed."""
+    from pipeline.tidy import remove_asset, tidy
+
+    if result is not None:
+        tidy(storage_of(out), result.job, result.document)
+    elif out.exists():
+        remove_asset(storage_of(out), asset_id)  # the id was free when we came
+    if made and out.exists() and {path.name for path in out.iterdir()} <= {OWN_FOLDER}:
+        shutil.rmtree(out / OWN_FOLDER, ignore_errors=True)
+        with suppress(OSError):  # another command has begun to use it
+            out.rmdir()
 
 
 def storage_of(out: Path) -> Storage:
@@ -103,7 +148,16 @@ def summarize(document: Mapping[str, Any], out: Path, seconds: float) -> None:
         console.print(f"text    {names or 'none'}", highlight=False)
     console.print(f"HLS     {out}/transcoded/{asset.id}/video.m3u8", highlight=False, soft_wrap=True)
     console.print(f"DASH    {out}/transcoded/{asset.id}/video.mpd", highlight=False, soft_wrap=True)
-    console.print(f"play    reelway play {asset.id} --out {out}", highlight=False, soft_wrap=True)
+    console.print(f"play    {command()} play {asset.id} --out {out}", highlight=False, soft_wrap=True)
+
+
+def command() -> str:
+    """How this command was called: what is printed can be typed."""
+    found = shutil.which("reelway")
+    called = Path(sys.argv[0])
+    if found is not None and Path(found).resolve() == called.resolve():
+        return "reelway"
+    return str(called) if called.name == "reelway" else f"{sys.executable} -m workers"
 
 
 def serve_until_interrupted(out: Path, asset_id: str, title: str, port: int) -> None:
@@ -112,7 +166,12 @@ def serve_until_interrupted(out: Path, asset_id: str, title: str, port: int) -> 
 
     from workers.serve import serve
 
-    with serve(out, asset_id, title=title, port=port) as server:
+    try:
+        server = serve(out, asset_id, title=title, port=port)
+    except OSError as error:
+        detail = f"port {port} cannot be served ({error.strerror}); choose another with --port"
+        usage(PipelineError("parameter_invalid", detail=detail))
+    with server:
         Console().print(f"playing {asset_id} at {server.url}  (Ctrl-C stops)", highlight=False)
         webbrowser.open(server.url)
         server.wait()

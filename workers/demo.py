@@ -15,7 +15,7 @@ from rich.console import Console
 
 from pipeline.errors import PipelineError
 from pipeline.requests import ProcessRequest
-from workers.console import run_local, serve_until_interrupted, summarize
+from workers.console import command, run_local, serve_until_interrupted, summarize
 
 if TYPE_CHECKING:
     from av import AudioFrame, VideoFrame
@@ -35,16 +35,19 @@ def run(source: Path | None, out: Path, port: int) -> None:
             make_clip(clip)
         request = ProcessRequest(url=str(clip), orig_filename=clip.name, title=clip.stem, profile="fast")
         result = run_local(request, out, None)
-    if result.interrupted:
+    if result.interrupted and result.job.error is not None:
         sys.exit(130)
     if result.job.error is not None:
         raise PipelineError.from_document(result.job.error)
     summarize(result.document, out, result.seconds)
     asset_id = result.document["id"]
     console.print()
-    console.print("next    reelway process YOUR.mp4", highlight=False)
-    console.print(f"        reelway ls --out {out}", highlight=False)
-    console.print("        reelway doctor", highlight=False)
+    for word, next_command in (
+        ("next", f"play {asset_id} --out {out}"),
+        ("", "process YOUR.mp4"),
+        ("", f"ls --out {out}"),
+    ):
+        console.print(f"{word:7} {command()} {next_command}", highlight=False, soft_wrap=True)
     console.print()
     if sys.stdout.isatty():
         serve_until_interrupted(out, asset_id, clip.stem, port)

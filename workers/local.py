@@ -6,6 +6,7 @@ Everything that an asset needs later lies in the folder; of the fleet nothing st
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -15,12 +16,13 @@ from typing import Any, TextIO
 from pipeline.errors import PipelineError
 from pipeline.events import STREAM
 from pipeline.job import Job
-from pipeline.ports import Storage
 from pipeline.requests import ProcessRequest
-from pipeline.tidy import tidy
 from workers.private import PrivateFleet
 from workers.settings import Settings
 from workers.wiring import Control, control
+
+CANCEL_S = 30.0
+"""How long an interrupted command waits for its job to end, before it takes the fleet down under it."""
 
 Look = Callable[[Job, Mapping[str, float]], None]
 """Shown the job and the fractions of its running steps, about four times a second."""
@@ -37,22 +39,25 @@ class Result:
     interrupted: bool = False
 
 
-def process(request: ProcessRequest, fleet: PrivateFleet, *, look: Look, events: TextIO | None = None) -> Result:
-    """Run one request to its end on a fleet of our own. Raises `PipelineError` when it cannot be accepted.
+def process(request: ProcessRequest, fleet: PrivateFleet, *, look: Look, events: TextIO | None = None) -> Result | None:
+    """Run one request to its end on a fleet of our own; None when it was interrupted before it was accepted.
 
-    `events` gets every event as a line of JSON. An interrupt cancels the job; a job that is being published already is
-    let finish. Call `leave` with the result once the fleet is gone.
+    `events` gets every event as a line of JSON. An interrupt cancels the job; a step that is publishing at that moment
+    is let finish. Raises `PipelineError` when the request cannot be accepted, or when the fleet dies.
     """
     settings = Settings.read(**fleet.settings)
-    wired = control(settings)
+    run = _Run(wired=control(settings), fleet=fleet, look=look, events=events)
     started, interrupted = time.monotonic(), False
-    job = wired.conductor.accept(request, workers=settings.workers_hint)
     try:
-        job = _follow(wired, job, look, events)
+        run.wired.conductor.accept(request, workers=settings.workers_hint)
+        run.follow(request.id)
     except KeyboardInterrupt:
         interrupted = True
-        job = _cancel(wired, job, look, events)
-    record = wired.store.asset(job.asset)
+        run.cancel(request.id)
+    job = run.wired.store.job(request.id)
+    if job is None:
+        return None
+    record = run.wired.store.asset(job.asset)
     return Result(
         job=job,
         document=record.document if record else {},
@@ -61,41 +66,57 @@ def process(request: ProcessRequest, fleet: PrivateFleet, *, look: Look, events:
     )
 
 
-def leave(result: Result, storage: Storage) -> None:
-    """Put the storage in order when every process is gone: what is removed now stays removed."""
-    tidy(storage, result.job, result.document)
+@dataclass(kw_only=True)
+class _Run:
+    """One job under our eyes."""
 
+    wired: Control
+    fleet: PrivateFleet
+    look: Look
+    events: TextIO | None
+    cursor: str = "0"
 
-def _follow(wired: Control, job: Job, look: Look, events: TextIO | None) -> Job:
-    """Watch the job until it has ended; the events come in the order in which they happened."""
-    cursor = "0"
-    while True:
-        cursor = _copy_events(wired, cursor, events, block_ms=250)
-        job = wired.store.job(job.id) or job
-        look(job, wired.progress.fractions(job.id))
+    def follow(self, job_id: str) -> None:
+        """Watch the job until it has ended; the events come in the order in which they happened."""
+        while True:
+            self.fleet.check()
+            self._copy_events(block_ms=250)
+            if self._ended(job_id):
+                return
+
+    def cancel(self, job_id: str) -> None:
+        """Stop the job, as soon as nothing of it is being published; a second interrupt changes nothing."""
+        heeded = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            deadline = time.monotonic() + CANCEL_S
+            while time.monotonic() < deadline and self.wired.store.job(job_id) is not None:
+                with suppress(PipelineError):  # busy: it is asked again
+                    self.wired.conductor.cancel(job_id)
+                self._copy_events(block_ms=100)
+                if self._ended(job_id):
+                    return
+        finally:
+            for number, handler in heeded.items():
+                signal.signal(number, handler)
+
+    def _ended(self, job_id: str) -> bool:
+        job = self.wired.store.job(job_id)
+        if job is None:
+            return False
+        self.look(job, self.wired.progress.fractions(job_id))
         if job.status.ended:
-            _copy_events(wired, cursor, events, block_ms=None)
-            return job
+            self._copy_events(block_ms=None)
+        return job.status.ended
 
-
-def _copy_events(wired: Control, cursor: str, events: TextIO | None, *, block_ms: int | None) -> str:
-    """Write what is new on the stream; waits up to `block_ms` for something. Returns the next cursor."""
-    replies: Any = wired.redis.xread({STREAM: cursor}, count=1000, block=block_ms)
-    for _stream, entries in replies or ():
-        for entry_id, fields in entries:
-            cursor = entry_id.decode() if isinstance(entry_id, bytes) else entry_id
-            if events is not None:
-                line = fields.get(b"ce") or fields["ce"]
-                events.write((line.decode() if isinstance(line, bytes) else line) + "\n")
-                events.flush()
-    return cursor
-
-
-def _cancel(wired: Control, job: Job, look: Look, events: TextIO | None) -> Job:
-    """Stop the job; one that is being published already is let finish (it takes a moment)."""
-    with suppress(PipelineError):
-        wired.conductor.cancel(job.id)
-    return _follow(wired, job, look, events)
+    def _copy_events(self, *, block_ms: int | None) -> None:
+        """Write what is new on the stream; waits up to `block_ms` for something."""
+        replies: Any = self.wired.redis.xread({STREAM: self.cursor}, count=1000, block=block_ms)
+        for _stream, entries in replies or ():
+            for entry_id, fields in entries:
+                self.cursor = entry_id.decode()
+                if self.events is not None:
+                    self.events.write(fields[b"ce"].decode() + "\n")
+                    self.events.flush()
 
 
 def document_line(document: Mapping[str, Any]) -> str:

@@ -10,14 +10,21 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 from pipeline.errors import PipelineError
 from pipeline.sandbox import Nursery
+from workers.owned_folder import OwnedFolder
 
 
 def main() -> int:
-    scratch = Path(tempfile.mkdtemp(prefix="reelway-worker-", dir=os.environ.get("REELWAY_SCRATCH_DIR")))
-    nursery = Nursery(scratch)
+    parent = Path(os.environ.get("REELWAY_SCRATCH_DIR") or tempfile.gettempdir())
+    try:
+        folder = OwnedFolder(parent)
+    except OSError as error:
+        detail = f"{parent} cannot be written: {error.strerror}"
+        fail(PipelineError("setting_invalid", name="REELWAY_SCRATCH_DIR", detail=detail))
+    nursery = Nursery(folder.path)
     nursery.start()
     from workers import logs
     from workers.process import WorkerProcess
@@ -26,15 +33,20 @@ def main() -> int:
     try:
         settings = Settings.read()
     except PipelineError as error:
-        sys.exit(f"error: {error.code}: {error.message} {error.hint}")
+        fail(error)
     logs.configure(settings.log_level)
     process = WorkerProcess(settings, nursery)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: process.stopping.set())
     process.run()
+    folder.remove()
     sys.stderr.flush()
     # Threads that wait on a socket must not delay the end: everything is handed back and closed.
     os._exit(0)
+
+
+def fail(error: PipelineError) -> NoReturn:
+    sys.exit(f"error: {error.code}: {error.message} {error.hint}")
 
 
 if __name__ == "__main__":

@@ -68,7 +68,9 @@ class Settings(BaseSettings):
     local_sources: Annotated[bool, Field(description="Files of this machine may be sources (private fleets only).")] = (
         False
     )
-    memory_limit_bytes: Annotated[int, Field(gt=0, description="Address space of one stage process.")] = 4 * 1024**3
+    memory_limit_bytes: Annotated[int, Field(ge=512 * 1024**2, description="Address space of one stage process.")] = (
+        4 * 1024**3
+    )
     wall_limit_s: Annotated[float, Field(gt=0, description="Longest time of one attempt.")] = 6 * 3600.0
     grace_s: Annotated[
         float, Field(ge=0, description="After SIGTERM, time to finish before steps are handed back.")
@@ -97,6 +99,13 @@ class Settings(BaseSettings):
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
+
+    @field_validator("profiles_dir")
+    @classmethod
+    def _there(cls, value: Path) -> Path:
+        if not value.is_dir():
+            raise ValueError(f"there is no folder {value}")
+        return value
 
     @field_validator("stages")
     @classmethod

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
+from av.video.frame import VideoFrame
 from makers import make_clip
 
 COMMAND = [sys.executable, "-m", "workers.cli", "process"]
@@ -75,10 +77,12 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
     """Starts runs, and ends what a failed test leaves of them."""
     runs: list[Run] = []
 
-    def start(source: Path | str, *options: str) -> Run:
-        out, events = tmp_path / f"out-{len(runs)}", tmp_path / f"events-{len(runs)}.jsonl"
+    def start(source: Path | str, *options: str, out: Path | None = None, **environment: str) -> Run:
+        out, events = out or tmp_path / f"out-{len(runs)}", tmp_path / f"events-{len(runs)}.jsonl"
         command = [*COMMAND, str(source), "--out", str(out), "--events", str(events), "--profile", "fast", *options]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
+        )
         runs.append(Run(process=process, out=out, events_file=events))
         return runs[-1]
 
@@ -120,13 +124,24 @@ def test_json_prints_the_document_alone_and_the_events_tell_the_story(
     assert run.processes() == []
 
 
+def a_picture(path: Path, codec: str) -> Path:
+    """A real still image, whatever its name says."""
+    with av.open(str(path), "w", format="image2") as file:
+        stream = file.add_stream(codec, rate=1)
+        stream.width, stream.height = 64, 48
+        stream.pix_fmt = "rgb24" if codec == "png" else "yuvj420p"
+        frame = VideoFrame(64, 48, "rgb24")
+        file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return path
+
+
 def bad_inputs(folder: Path) -> dict[str, tuple[Path, str]]:
     good = make_clip(folder / "good.mp4", seconds=1).read_bytes()
     files = {
         "empty": (b"", "media_url_file_broken"),
         "text": (b"This is a text.\n" * 100, "media_url_unsupported_format"),
         "truncated": (good[: len(good) // 3], "media_url_file_broken"),
-        "image": (b"\x89PNG\r\n\x1a\n" + bytes(200), "media_url_unsupported_format"),
         "playlist": (b"ffconcat version 1.0\nfile good.mp4\n", "media_url_unsupported_format"),
     }
     for name, (data, _) in files.items():
@@ -134,11 +149,13 @@ def bad_inputs(folder: Path) -> dict[str, tuple[Path, str]]:
     return {
         "missing": (folder / "nowhere.mp4", "media_url_not_accessible"),
         "directory": (folder, "media_url_not_accessible"),
+        "png": (a_picture(folder / "png.mp4", "png"), "media_url_unsupported_format"),
+        "jpeg": (a_picture(folder / "jpeg.mp4", "mjpeg"), "media_url_unsupported_format"),
         **{name: (folder / f"{name}.mp4", code) for name, (_, code) in files.items()},
     }
 
 
-@pytest.mark.parametrize("name", ["missing", "directory", "empty", "text", "truncated", "image", "playlist"])
+@pytest.mark.parametrize("name", ["missing", "directory", "empty", "text", "truncated", "png", "jpeg", "playlist"])
 def test_bad_input_ends_with_one_coded_line_and_leaves_nothing(
     name: str, start: Callable[..., Run], tmp_path: Path
 ) -> None:
@@ -196,14 +213,22 @@ def test_a_step_whose_worker_is_lost_three_times_fails(start: Callable[..., Run]
     assert run.processes() == []
 
 
-@pytest.mark.parametrize("moment", ["asset.accepted", "step.started:ingest", "step.started:transcode"])
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [
+        ("asset.accepted", signal.SIGINT),
+        ("step.started:ingest", signal.SIGINT),
+        ("step.started:transcode", signal.SIGINT),
+        ("step.started:transcode", signal.SIGTERM),
+    ],
+)
 def test_an_interrupt_leaves_no_process_and_nothing_public(
-    moment: str, start: Callable[..., Run], tmp_path: Path
+    moment: str, number: signal.Signals, start: Callable[..., Run], tmp_path: Path
 ) -> None:
     run = start(a_long_encode(tmp_path), *HARD)
     type_, _, stage = moment.partition(":")
     run.wait_for(lambda event: event["type"].endswith(f"{type_}.v1") and stage in ("", event["data"].get("stage")))
-    run.process.send_signal(signal.SIGINT)
+    run.process.send_signal(number)
     code, _, err = run.end()
     assert code == 130, err
     assert "Traceback" not in err
@@ -227,3 +252,42 @@ def test_a_command_killed_outright_leaves_no_process(start: Callable[..., Run], 
 def worker_pid(event: dict[str, Any]) -> int:
     """The process of the worker that an event names: `<host>-<pid>-<nonce>`."""
     return int(event["data"]["worker"].split("-")[-2])
+
+
+def test_a_command_that_fails_leaves_the_work_of_another_alone(start: Callable[..., Run], tmp_path: Path) -> None:
+    """`for f in *; do reelway process "$f" & done`: the folder is new to both, and one of the files is bad."""
+    shared = tmp_path / "assets"
+    good = start(make_clip(tmp_path / "clip.mp4", seconds=2), "--resolutions", "240p", out=shared)
+    good.wait_for(lambda event: event["type"].endswith("asset.accepted.v1"))
+    (tmp_path / "bad.mp4").write_text("This is a text.\n")
+    bad = start(tmp_path / "bad.mp4", out=shared)
+    assert (bad.end()[0], good.end()[0]) == (1, 0)
+    assert len(list(shared.glob("transcoded/*/video.m3u8"))) == 1
+    assert len(list(shared.glob("private/*.mp4"))) == 1
+
+
+def test_an_asset_id_that_is_taken_is_refused_and_nothing_changes(start: Callable[..., Run], tmp_path: Path) -> None:
+    clip, shared = make_clip(tmp_path / "clip.mp4", seconds=1), tmp_path / "assets"
+    options = ("--resolutions", "240p", "--asset-id", "Abcdefgh123")
+    assert start(clip, *options, out=shared).end()[0] == 0
+    before = {path: path.stat().st_mtime_ns for path in shared.rglob("*.*") if path.is_file()}
+    code, _, err = start(make_clip(tmp_path / "other.avi", seconds=1), *options, out=shared).end()
+    assert code == 2
+    assert "Abcdefgh123 is taken" in err
+    assert {path: path.stat().st_mtime_ns for path in shared.rglob("*.*") if path.is_file()} == before
+
+
+def test_settings_for_a_lasting_fleet_do_not_reach_the_private_one(start: Callable[..., Run], tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", seconds=1)
+    assert start(clip, "--resolutions", "240p", REELWAY_STAGES="ingest", REELWAY_METRICS_PORT="1").end()[0] == 0
+
+
+def test_workers_that_cannot_start_end_the_command(start: Callable[..., Run], tmp_path: Path) -> None:
+    (tmp_path / "dramatiq.py").write_text("raise ImportError('not today')\n")
+    run = start(make_clip(tmp_path / "clip.mp4", seconds=1), PYTHONPATH=str(tmp_path))
+    code, _, err = run.end()
+    assert code == 1
+    assert err.splitlines()[-1].startswith("error: workers_unavailable: ")
+    assert "not today" in err
+    assert not run.out.exists()
+    assert run.processes() == []
