@@ -26,6 +26,8 @@ def main() -> int:
         fail(PipelineError("setting_invalid", name="REELWAY_SCRATCH_DIR", detail=detail))
     nursery = Nursery(folder.path)
     nursery.start()
+    # structlog would load rich (0.2 s) to colour tracebacks; nobody watches a worker's.
+    sys.modules["rich"] = None  # type: ignore[assignment]
     from workers import logs
     from workers.process import WorkerProcess
     from workers.settings import Settings

@@ -82,7 +82,10 @@ class WorkerProcess:
         self._drain()
 
     def _drain(self) -> None:
-        """In this order: take nothing new, let the running steps end, hand back the rest, then let go of Redis."""
+        """In this order: take nothing new, let the running steps end, hand back the rest, end the nursery.
+
+        The connections are left to the end of the process: nothing waits in them.
+        """
         log.info("worker draining", action="worker.draining", worker=self.name)
         self.slots.close()
         self.dispatcher.stop()
@@ -91,8 +94,6 @@ class WorkerProcess:
         if not self.slots.idle:
             self.worker.stop(timeout=10_000)  # which waits for its threads to look up, even where nothing runs
         self.sweeper.stop()
-        self.switchboard.stop()
-        self.broker.close()
         self.bench.close()
         log.info("worker stopped", action="worker.stopped", worker=self.name)
 
