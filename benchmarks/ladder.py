@@ -73,7 +73,8 @@ def main() -> None:
     options = _options()
     if options.make:
         media = from_json(MediaInfo, Path(options.media).read_text())
-        _make(media, Path(options.source), Path(options.make), options.part)
+        for part in options.part.split(","):
+            _make(media, Path(options.source), Path(options.make), part)
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -81,11 +82,11 @@ def main() -> None:
         media = probe(source, Limits(), lambda _: None)
         (folder / MEDIA).write_text(to_json(media))
         contenders: dict[str, Callable[[Path], Measured]] = {
-            "reelway": lambda out: _run([_ours(source, out, 0, 1)]),
-            "reelway, 2 processes": lambda out: _run([_ours(source, out, part, 2) for part in (0, 1)]),
-            "ffmpeg split": lambda out: _run([_split(source, out, ())]),
-            "ffmpeg split, -threads 1": lambda out: _run([_split(source, out, ("-threads", "1"))]),
-            "ffmpeg, a run a rung": lambda out: _run(_separate(source, out), parallel=False),
+            "reelway": lambda out: run([ours(source, out, [0], 1)]),
+            "reelway, 2 processes": lambda out: run([ours(source, out, [part], 2) for part in (0, 1)]),
+            "ffmpeg split": lambda out: run([_split(source, out, ())]),
+            "ffmpeg split, -threads 1": lambda out: run([_split(source, out, ("-threads", "1"))]),
+            "ffmpeg, a run a rung": lambda out: run(_separate(source, out), parallel=False),
         }
         runs: dict[str, list[Measured]] = {name: [] for name in contenders}
         for index in range(options.runs):
@@ -125,7 +126,7 @@ def source_of(given: str, seconds: int, folder: Path) -> Path:
 
 
 def _make(media: MediaInfo, source: Path, out: Path, part: str) -> None:
-    """Our side, in a process of its own: part i of n of the segments, every rung."""
+    """Our side, in a process of its own: part `i/n` of the segments, every rung."""
     assert media.video is not None
     timeline = timeline_of(media, segment=SEGMENT, keyframe=KEYFRAME)
     index, parts = map(int, part.split("/"))
@@ -142,10 +143,12 @@ def _make(media: MediaInfo, source: Path, out: Path, part: str) -> None:
     transcode(task, {"source": source}, _Folder(out), lambda _: None)
 
 
-def _ours(source: Path, out: Path, part: int, parts: int) -> list[str]:
+def ours(source: Path, out: Path, made: Sequence[int], parts: int) -> list[str]:
+    """The command of a process that makes these of so many parts of the source, one after the other."""
     # What ingest learned is given, as it is to a step.
     command = [sys.executable, "-m", "benchmarks.ladder", "--source", str(source), "--make", str(out)]
-    return [*command, "--part", f"{part}/{parts}", "--media", str(out.parent / MEDIA)]
+    which = ",".join(f"{part}/{parts}" for part in made)
+    return [*command, "--part", which, "--media", str(out.parent / MEDIA)]
 
 
 def _split(source: Path, out: Path, threads: Sequence[str]) -> list[str]:
@@ -177,7 +180,7 @@ def encode(rung: Rung) -> list[str]:
 # -- measuring ---------------------------------------------------------------------------------------------------------
 
 
-def _run(commands: Sequence[Sequence[str]], *, parallel: bool = True) -> Measured:
+def run(commands: Sequence[Sequence[str]], *, parallel: bool = True) -> Measured:
     """CPU of all commands, wall from the first start to the last end, memory of the largest."""
     began, cpu, rss = time.monotonic(), 0.0, 0
     for group in [commands] if parallel else [[command] for command in commands]:

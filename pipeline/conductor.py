@@ -7,6 +7,7 @@ fresh read, or dropped when the record says that it is no longer ours to make. N
 
 from __future__ import annotations
 
+import random
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,9 +18,10 @@ from pydantic import ValidationError
 from pipeline import document as documents
 from pipeline.document import AssetDocument, Rendition, SubtitleTrack
 from pipeline.errors import PipelineError
-from pipeline.events import FAILURES, PREFIX
+from pipeline.events import FAILURES
 from pipeline.job import (
     JOB_LEVEL,
+    READY_DUE_S,
     SCHEMA,
     AssetRecord,
     Commit,
@@ -42,14 +44,18 @@ LEASE_S = 15.0
 """A running step's lease; renewed every third of it."""
 MAX_LOSSES = 3
 """A step whose worker was lost this often fails: a poison file cannot loop."""
-MAX_RETRIES = 5
-"""Transient failures before a step fails with the last error."""
-READY_DUE_S = 30.0
-"""A ready step that nobody began for so long is put into the ready index again: its ticket was lost."""
+RETRY_FOR_S = 3600.0
+"""A step goes on trying for so long after its first transient failure: an outage of that length fails nothing."""
+MIN_RETRIES = 5
+"""… and so often at least, however long each attempt takes."""
+MAX_SUSPICIONS = 5
+"""Transient failures that may be the file's own fault (`stalled` …) before the step fails with the last of them."""
 WAITING_DUE_S = 120.0
 """How often the needs of a waiting step are asked again, should a release ever be missed."""
 TIDY_DUE_S = 30.0
 """How long a sweeper may take to tidy an ended job before another one tries."""
+_AROUND = frozenset({"storage_unavailable", "storage_full", "queue_unavailable", "schema_newer"})
+"""Transient errors that no file can cause: what matters is how long they last, not how often they are met."""
 _ATTEMPTS = 50
 """Fresh reads before a contended decision is given up (and left to the sweeper)."""
 
@@ -139,16 +145,18 @@ class Conductor:
         profiles: Mapping[str, Profile],
         *,
         base_url: str = "",
-        prefix: str = PREFIX,
+        retry_for_s: float = RETRY_FOR_S,
         nonce: Callable[[], str] = lambda: secrets.token_hex(4),
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self.store = store
         self.clock = clock
         self.planner = planner
         self.profiles = profiles
         self.base_url = base_url
-        self.prefix = prefix
+        self.retry_for_s = retry_for_s
         self.nonce = nonce
+        self.jitter = jitter
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
@@ -197,11 +205,32 @@ class Conductor:
             raise PipelineError("parameter_invalid", detail=f"the asset id {request.asset_id} is taken")
         return existing
 
+    def refuse(
+        self,
+        asset: str,
+        error: PipelineError,
+        *,
+        request: str | None = None,
+        organization: str = "default",
+        meta: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Tell the world that a request for `asset` was not accepted, and why. Nothing else is kept of it."""
+        id_ = f"{request or self.nonce()}.request.refused"
+        data = {"request": request, "error": error.document(), "meta": dict(meta or {})}
+        self.store.append(asset, EventDraft(id=id_, type="request.refused", data=data), organization=organization)
+
     def cancel(self, job_id: str) -> bool:
-        """Stop a job. False when it has ended already. Raises `asset_busy` once its publishing has begun."""
+        """Stop a job. False when it has ended already.
+
+        Nothing that is public goes away by it. Once everything required is done, a cancel gives up what is left: the
+        job ends well, and `asset.ready` names the rest as missing. Raises `asset_busy` while a step changes what the
+        public sees, and from then on until everything required is done.
+        """
 
         def decide(job: Job, asset: AssetRecord) -> Commit | None:
-            if job.status is JobStatus.PUBLISHING:
+            if job.delivered and not job.publishing:
+                return self._cut_short(job, asset)
+            if any(step.exposed for step in job.steps.values()):
                 raise PipelineError("asset_busy", asset=job.asset)
             error = PipelineError("cancelled").document()
             document = documents.cancelled(documents.load(asset.document))
@@ -238,7 +267,7 @@ class Conductor:
         def decide(job: Job, _asset: AssetRecord) -> Commit | None:
             step = job.steps[attempt.ref.step]
             return replace(
-                self._move(job, step, step.after(Move.PUBLISH), due=LEASE_S),
+                self._move(job, step, step.after(Move.PUBLISH, exposed=True), due=LEASE_S),
                 revision=job.revision,
                 header=replace(job, status=JobStatus.PUBLISHING),
             )
@@ -267,7 +296,7 @@ class Conductor:
 
         def decide(job: Job, asset: AssetRecord) -> Commit | None:
             step = job.steps[attempt.ref.step]
-            if error.retryable and step.retries < MAX_RETRIES:
+            if error.retryable and self._worth_a_retry(step, error):
                 return self._retry(job, step, error)
             return self._failed(job, asset, step, error)
 
@@ -297,7 +326,9 @@ class Conductor:
 
     def _swept_job(self, job_id: str) -> Job | None:
         job = self.store.job(job_id)
-        if job is None or not job.status.ended:
+        if job is None or job.schema > SCHEMA:
+            return None
+        if not job.status.ended:
             self.close(job_id)
             return None
         # Claimed for a while: one sweeper tidies, and a storage that refuses does not fill the head of the due index.
@@ -380,7 +411,7 @@ class Conductor:
                 organization=job.organization,
             )
         if step.status is Status.READY:
-            return replace(self._move(job, step, step, due=READY_DUE_S), overdue=step_id)
+            return None  # made ready since it was due; the store itself looks after lost tickets
         if step.status is Status.RETRYING:
             return replace(self._move(job, step, step.after(Move.WAKE), due=READY_DUE_S), overdue=step_id)
         lost = replace(step, losses=step.losses + 1)
@@ -393,9 +424,23 @@ class Conductor:
         ready = lost.after(Move.LOSE, worker=None)
         return replace(self._move(job, step, ready, due=READY_DUE_S, events=(event,)), overdue=step_id)
 
+    def _worth_a_retry(self, step: Step, error: PipelineError) -> bool:
+        """What may be the file's own fault is tried so often; what lies in the world around, for so long."""
+        if error.code not in _AROUND:
+            return step.suspicions < MAX_SUSPICIONS
+        now = self.clock.now_ms()
+        return step.retries < MIN_RETRIES or now - (step.troubled_ms or now) < self.retry_for_s * 1000
+
     def _retry(self, job: Job, step: Step, error: PipelineError) -> Commit:
-        wait = backoff_s(step.retries)
-        later = step.after(Move.RETRY, retries=step.retries + 1, error=error.document(), worker=None)
+        wait = backoff_s(step.retries, self.jitter())
+        later = step.after(
+            Move.RETRY,
+            retries=step.retries + 1,
+            suspicions=step.suspicions + (error.code not in _AROUND),
+            troubled_ms=step.troubled_ms or self.clock.now_ms(),
+            error=error.document(),
+            worker=None,
+        )
         event = self._step_event(job, step, "step.retrying", error=error, retry_in_s=wait)
         return self._move(job, step, later, due=wait, events=(event,))
 
@@ -406,13 +451,38 @@ class Conductor:
             settled = self._settle(job, step, failed, event)
             return replace(settled, events=(*settled.events, *self._missing(job, failed)))
         document = documents.failed(documents.load(asset.document), error.document())
-        ending = self._ending(job, asset, JobStatus.FAILED, "asset.failed", document, error=error.document())
+        without = replace(job, steps={**job.steps, step.id: failed})
+        ending = self._ending(without, asset, JobStatus.FAILED, "asset.failed", document, error=error.document())
         return replace(
             ending,
             expect={step.id: (step.status, step.fence)},
             steps={step.id: failed},
             events=(event, *ending.events),
         )
+
+    def _cut_short(self, job: Job, asset: AssetRecord) -> Commit:
+        """Everything required is done: give up the rest, and end well without it."""
+        error = PipelineError("cancelled")
+        left = [step for step in job.steps.values() if not step.status.settled]
+        given_up = {step.id: self._given_up(step, error) for step in left}
+        failed = [step.id for step in job.steps.values() if step.status is Status.FAILED]
+        document = documents.completed(documents.load(asset.document))
+        ending = self._ending(
+            job, asset, JobStatus.SUCCEEDED, "asset.ready", document, missing=sorted([*failed, *given_up])
+        )
+        events: list[EventDraft] = []
+        for step in given_up.values():
+            events += (self._step_event(job, step, "step.failed", error=error), *self._missing(job, step))
+        return replace(
+            ending,
+            expect={step.id: (step.status, step.fence) for step in left},
+            steps=given_up,
+            events=(*events, *ending.events),
+        )
+
+    def _given_up(self, step: Step, error: PipelineError) -> Step:
+        ended_ms = self.clock.now_ms() if step.status.leased else step.ended_ms
+        return step.after(Move.GIVE_UP, error=error.document(), ended_ms=ended_ms)
 
     def _grown(
         self, commit: Commit, job: Job, asset: AssetRecord, facts: IngestFacts, *, source: str, done: Step
@@ -428,7 +498,7 @@ class Conductor:
             replace(
                 commit,
                 revision=job.revision,
-                header=replace(job, blueprint=blueprint),
+                header=replace(commit.header or job, blueprint=blueprint),
                 expect={**commit.expect, **dict.fromkeys(new)},
                 steps={**commit.steps, **new},
                 due={**commit.due, **{step.id: _due_s(step) for step in new.values()}},
@@ -525,11 +595,16 @@ class Conductor:
     def _settle(self, job: Job, old: Step, new: Step, event: EventDraft) -> Commit:
         """The step is settled: what waited for it alone becomes ready, by the store's own look at the record."""
         # The revision: had the plan grown since our read, somebody new might wait for this step.
-        return replace(
+        commit = replace(
             self._move(job, old, new, due=None, events=(event,)),
             guards=_guards(job.dependants(new.id)),
             revision=job.revision,
         )
+        if not old.exposed:
+            return commit
+        after = replace(job, steps={**job.steps, new.id: new})
+        status = JobStatus.PUBLISHING if after.publishing else JobStatus.ACTIVE
+        return replace(commit, header=replace(job, status=status))
 
     def _ending(
         self,
@@ -542,14 +617,18 @@ class Conductor:
         error: Mapping[str, Any] | None = None,
         missing: list[str] | None = None,
     ) -> Commit:
-        """The job's one terminal move. The job then stands overdue until its storage is tidied."""
+        """The job's one terminal move. The job then stands overdue until its storage is tidied.
+
+        Where workers are at their steps still, it is tidied when the last of them has stopped, or lost its lease.
+        """
+        busy = any(step.status.leased for step in job.steps.values())
         ended = replace(job, status=status, error=error, ended_ms=self.clock.now_ms())
         commit = Commit(
             job=job.id,
             asset=job.asset,
             revision=job.revision,
             header=ended,
-            due={JOB_LEVEL: 0.0},
+            due={JOB_LEVEL: LEASE_S if busy else 0.0},
             forget=True,
             organization=job.organization,
         )
@@ -614,9 +693,10 @@ class Conductor:
         return EventDraft(id=f"{job.id}.{step.id}.{step.attempt}.{type_}", type=type_, data=data)
 
 
-def backoff_s(retries: int) -> float:
-    """Seconds before the next try: 1, 2, 4 … at most 60."""
-    return float(min(60, 2**retries))
+def backoff_s(retries: int, jitter: float = 0.0) -> float:
+    """Seconds before the next try: 1, 2, 4 … at most 60; up to half less by `jitter` (0 to 1), so that steps that
+    failed together do not come back together."""
+    return round(min(60.0, 2.0 ** min(retries, 6)) * (1 - jitter / 2), 3)
 
 
 def refusal(error: ValidationError) -> PipelineError:

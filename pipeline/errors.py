@@ -53,6 +53,11 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
         hint="Send a smaller file or raise the size limit.",
     ),
     ErrorSpec(
+        code="source_differs",
+        message="Another file than {url} is stored as the source of asset {asset}.",
+        hint="Send the request under a new asset id; what is stored stays as it is.",
+    ),
+    ErrorSpec(
         code="video_file_broken",
         message="The picture of the source cannot be decoded.",
         hint="Play the file locally; export it again if it does not play.",
@@ -158,6 +163,12 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
         code="stage_crashed",
         message="The {stage} process ended by itself ({reason}).",
         hint="The file may be damaged in a way that crashes the decoder; export it again.",
+    ),
+    ErrorSpec(
+        code="stage_interrupted",
+        message="The {stage} process was ended with the process that had started it.",
+        hint="The step tries again by itself; look into the log of the machine if this goes on.",
+        retryable=True,
     ),
     ErrorSpec(
         code="stage_out_of_memory",

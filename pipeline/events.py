@@ -44,7 +44,7 @@ class AssetData(BaseModel):
     asset: AssetDocument
     meta: dict[str, Any] = {}
     error: ErrorData | None = None
-    missing: list[str] = Field(default=[], description="Optional steps that failed.")
+    missing: list[str] = Field(default=[], description="Optional steps that failed, or were given up by a cancel.")
 
 
 class StepData(BaseModel):

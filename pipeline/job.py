@@ -21,6 +21,9 @@ SCHEMA = 1
 JOB_LEVEL = "@"
 """The step id under which a job itself stands in the due index."""
 
+READY_DUE_S = 30.0
+"""A ready step that nobody began for so long is put into the ready index again: its ticket was lost."""
+
 
 class Status(enum.StrEnum):
     """Where a step stands."""
@@ -72,6 +75,8 @@ class Move(enum.StrEnum):
     """Its worker was lost: the lease ran out."""
     HAND_BACK = "hand_back"
     """Its worker gave it back unharmed (a drain, a newer record); nothing is counted against it."""
+    GIVE_UP = "give_up"
+    """It is optional, and its job was cancelled when everything required was done."""
 
 
 TRANSITIONS: Mapping[tuple[Status, Move], Status] = MappingProxyType(
@@ -92,6 +97,11 @@ TRANSITIONS: Mapping[tuple[Status, Move], Status] = MappingProxyType(
         (Status.PUBLISHING, Move.LOSE): Status.READY,
         (Status.RUNNING, Move.HAND_BACK): Status.READY,
         (Status.PUBLISHING, Move.HAND_BACK): Status.READY,
+        # Not from `publishing`: a job is not cancelled while what the public sees is being changed.
+        (Status.WAITING, Move.GIVE_UP): Status.FAILED,
+        (Status.READY, Move.GIVE_UP): Status.FAILED,
+        (Status.RUNNING, Move.GIVE_UP): Status.FAILED,
+        (Status.RETRYING, Move.GIVE_UP): Status.FAILED,
     }
 )
 
@@ -102,7 +112,7 @@ class JobStatus(enum.StrEnum):
     ACTIVE = "active"
     """Its steps are at work; it can be cancelled."""
     PUBLISHING = "publishing"
-    """A step has begun to change what the public sees; it can no longer be cancelled."""
+    """A step has begun to change what the public sees and is not settled yet: until then it cannot be cancelled."""
     SUCCEEDED = "succeeded"
     """Every required step succeeded."""
     FAILED = "failed"
@@ -153,8 +163,14 @@ class Step:
     status: Status = Status.WAITING
     fence: str = "0"
     """`<n>-<nonce>` of the latest attempt; n grows by one an attempt."""
+    exposed: bool = False
+    """An attempt has begun to change what the public sees."""
     retries: int = 0
     """Transient failures so far."""
+    suspicions: int = 0
+    """How many of these may have been its file's own fault."""
+    troubled_ms: int | None = None
+    """When the first of its transient failures was."""
     losses: int = 0
     """Workers lost while they did it."""
     worker: str | None = None
@@ -211,6 +227,16 @@ class Job:
     def settled(self) -> bool:
         return all(step.status.settled for step in self.steps.values())
 
+    @property
+    def publishing(self) -> bool:
+        """A step has begun to change what the public sees, and is not settled: also when its worker was lost since."""
+        return any(step.exposed and not step.status.settled for step in self.steps.values())
+
+    @property
+    def delivered(self) -> bool:
+        """Everything required is done; what is left, if anything, is optional."""
+        return all(step.optional or step.status.settled for step in self.steps.values())
+
     def unsettled_needs(self, step: Step) -> tuple[str, ...]:
         return tuple(need for need in step.needs if not self.steps[need].status.settled)
 
@@ -254,7 +280,8 @@ class EventDraft:
 class Guard:
     """A move that the store makes when all of `needs` are settled after the commit: this step becomes ready.
 
-    The store asks the record, so that two last needs finishing together cannot both look away.
+    It is due in `READY_DUE_S` then. The store asks the record, so that two last needs finishing together cannot both
+    look away.
     """
 
     step: str
@@ -276,7 +303,8 @@ class Commit:
     expect: Mapping[str, tuple[Status, str] | None] = field(default_factory=dict)
     """Status and fence of these steps; None: there is no such step yet."""
     overdue: str | None = None
-    """This step's due time has passed: a lease that was renewed meanwhile is not taken away."""
+    """This step's due time has passed, or was claimed by a sweeper and not set since: a lease that was renewed
+    meanwhile is not taken away."""
     all_settled: bool = False
     """Every step of the job is settled."""
     asset_version: int | None = None
@@ -289,7 +317,8 @@ class Commit:
     due: Mapping[str, float | None] = field(default_factory=dict)
     """Seconds until somebody must look at the step (or at the job: `JOB_LEVEL`) again; None: never."""
     rank: float = 0.0
-    """Place in the ready index of what becomes ready by this commit: lower goes first."""
+    """Place in the ready index of what becomes ready by this commit: lower goes first. The store keeps that of a new
+    job, for steps whose tickets are lost."""
     organization: str = "default"
     document: Mapping[str, Any] | None = None
     events: tuple[EventDraft, ...] = ()

@@ -66,7 +66,7 @@ def dash_door(asset: str) -> str:
     return f"{PUBLIC}/{asset}/video.mpd"
 
 
-def recipe(rendition: Rung | AudioRendition, timeline: Timeline, encoder: str) -> str:
-    """Name of everything that decides the bytes of a track: rung, encoder build and grid."""
-    text = "\n".join((to_json(rendition), to_json(timeline), encoder))
+def recipe(rendition: Rung | AudioRendition, timeline: Timeline, encoder: str, source_sha256: str) -> str:
+    """Name of everything that decides the bytes of a track: source, rung, encoder build and grid."""
+    text = "\n".join((to_json(rendition), to_json(timeline), encoder, source_sha256))
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -15,12 +15,27 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.events import PREFIX, envelope, seal
-from pipeline.job import CONFLICT, AssetRecord, Commit, EventDraft, Guard, Job, Outcome, Ref, Status, Step
+from pipeline.job import (
+    CONFLICT,
+    JOB_LEVEL,
+    READY_DUE_S,
+    AssetRecord,
+    Commit,
+    EventDraft,
+    Guard,
+    Job,
+    Outcome,
+    Ref,
+    Status,
+    Step,
+)
 
 GRACE_S = 15.0
 """After an outage of the store no lease is judged for so long: nobody could renew one."""
 OUTAGE_S = 5.0
 """The store counts as having been away when nobody asked what is due for so long."""
+CLAIM_S = 10.0
+"""What a sweeper was shown is not shown again for so long: time to decide, and what cannot be decided stands aside."""
 
 
 class ManualClock:
@@ -67,10 +82,13 @@ class MemoryJobStore:
         """Every event in the order of the commits."""
         self._jobs: dict[str, Job] = {}
         self._assets: dict[str, _Asset] = {}
-        self._due: dict[Ref, float] = {}
+        self._due: dict[Ref, int] = {}
+        self._claimed: set[Ref] = set()
+        """Of what is due: whose time was set by a claim."""
         self._ready: dict[str, dict[Ref, float]] = defaultdict(dict)
-        self._swept: float | None = None
-        self._judge_after = 0.0
+        self._ranks: dict[str, float] = {}
+        self._swept: int | None = None
+        self._judge_after = 0
         self._lock = threading.RLock()
 
     def job(self, job_id: str) -> Job | None:
@@ -96,18 +114,39 @@ class MemoryJobStore:
             step = job.steps.get(ref.step) if job and not job.status.ended else None
             if step is None or step.fence != fence or not step.status.leased:
                 return False
-            self._due[ref] = self._now() + lease_s
+            self._look_in(ref, lease_s)
             return True
 
     def due(self, limit: int) -> Sequence[Ref]:
         with self._lock:
             now = self._now()
-            if self._swept is None or now - self._swept > OUTAGE_S:
-                self._judge_after = now + GRACE_S
+            if self._swept is None or now - self._swept > _ms(OUTAGE_S):
+                self._judge_after = now + _ms(GRACE_S)
             self._swept = now
-            overdue = sorted((at, str(ref), ref) for ref, at in self._due.items() if at <= now)
-            judged = [ref for _, _, ref in overdue if now >= self._judge_after or not self._leased(ref)]
-            return judged[:limit]
+            found: list[Ref] = []
+            for _, _, ref in sorted((at, str(ref), ref) for ref, at in self._due.items() if at <= now):
+                if len(found) >= limit:
+                    break
+                self._show(ref, found)
+            return found
+
+    def _show(self, ref: Ref, found: list[Ref]) -> None:
+        """Claim an overdue entry, unless the store can deal with it itself."""
+        job = self._jobs.get(ref.job)
+        step = job.steps.get(ref.step) if job else None
+        if job is None or (job.status.ended and ref.step != JOB_LEVEL):
+            self._drop(ref)
+        elif step is not None and step.status is Status.READY:
+            self._revive(ref, step)
+        elif self._now() >= self._judge_after or step is None or not step.status.leased:
+            self._look_in(ref, CLAIM_S)
+            self._claimed.add(ref)
+            found.append(ref)
+
+    def _revive(self, ref: Ref, step: Step) -> None:
+        """The ticket of a ready step was lost."""
+        self._ready[step.stage][ref] = self._ranks[ref.job]
+        self._look_in(ref, READY_DUE_S)
 
     def take(self, stages: Mapping[str, int]) -> Sequence[Ref]:
         with self._lock:
@@ -127,17 +166,19 @@ class MemoryJobStore:
 
     def _holds(self, commit: Commit) -> bool:
         job, asset = self._jobs.get(commit.job), self._assets.get(commit.asset)
-        due = self._due.get(Ref(job=commit.job, step=commit.overdue or ""))
         return all(
             (
                 job is None if commit.new else job is not None and job.status in commit.job_in,
                 commit.revision is None or (job is not None and job.revision == commit.revision),
                 commit.asset_version is None or (asset.version if asset else 0) == commit.asset_version,
-                commit.overdue is None or (due is not None and due <= self._now()),
+                commit.overdue is None or self._overdue(Ref(job=commit.job, step=commit.overdue)),
                 not commit.all_settled or (job is not None and job.settled),
                 *(self._step_is(job, step_id, expected) for step_id, expected in commit.expect.items()),
             )
         )
+
+    def _overdue(self, ref: Ref) -> bool:
+        return ref in self._due and (self._due[ref] <= self._now() or ref in self._claimed)
 
     @staticmethod
     def _step_is(job: Job | None, step_id: str, expected: tuple[Status, str] | None) -> bool:
@@ -151,6 +192,8 @@ class MemoryJobStore:
         for guard in released:
             steps[guard.step] = replace(steps[guard.step], status=Status.READY)
         self._jobs[commit.job] = self._header(commit, before, steps)
+        if commit.new:
+            self._ranks[commit.job] = commit.rank
         if commit.forget:
             self._forget(commit.job, steps)
         for step_id in [*commit.steps, *(guard.step for guard in released)]:
@@ -159,7 +202,7 @@ class MemoryJobStore:
         self._announce(commit)
         settled = all(step.status.settled for step in steps.values())
         if settled and not self._jobs[commit.job].status.ended:
-            self._due[Ref(job=commit.job, step="@")] = self._now()
+            self._look_in(Ref(job=commit.job, step=JOB_LEVEL), 0)
         return Outcome(applied=True, settled=settled and not self._jobs[commit.job].status.ended)
 
     @staticmethod
@@ -186,16 +229,24 @@ class MemoryJobStore:
         for step_id, seconds in commit.due.items():
             ref = Ref(job=commit.job, step=step_id)
             if seconds is None:
-                self._due.pop(ref, None)
+                self._drop(ref)
             else:
-                self._due[ref] = self._now() + seconds
+                self._look_in(ref, seconds)
         for step_id in released:
-            self._due[Ref(job=commit.job, step=step_id)] = self._now() + 30.0
+            self._look_in(Ref(job=commit.job, step=step_id), READY_DUE_S)
+
+    def _look_in(self, ref: Ref, seconds: float) -> None:
+        self._due[ref] = self._now() + _ms(seconds)
+        self._claimed.discard(ref)
+
+    def _drop(self, ref: Ref) -> None:
+        self._due.pop(ref, None)
+        self._claimed.discard(ref)
 
     def _forget(self, job_id: str, steps: Mapping[str, Step]) -> None:
         for step in steps.values():
             ref = Ref(job=job_id, step=step.id)
-            self._due.pop(ref, None)
+            self._drop(ref)
             self._ready[step.stage].pop(ref, None)
 
     def _announce(self, commit: Commit) -> None:
@@ -215,13 +266,12 @@ class MemoryJobStore:
         body = envelope(draft, asset=asset_id, job=job, organization=organization, now_ms=now_ms, prefix=self.prefix)
         self.events.append(json.loads(seal(body, sequence=asset.sequence, epoch=asset.epoch)))
 
-    def _leased(self, ref: Ref) -> bool:
-        job = self._jobs.get(ref.job)
-        step = job.steps.get(ref.step) if job else None
-        return step is not None and step.status.leased
+    def _now(self) -> int:
+        return self.clock.now_ms()
 
-    def _now(self) -> float:
-        return self.clock.now_ms() / 1000
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
 
 
 class MemoryTickets:
@@ -243,7 +293,7 @@ class MemoryProgress:
     def __init__(self) -> None:
         self._fractions: dict[str, dict[str, float]] = defaultdict(dict)
 
-    def report(self, ref: Ref, fraction: float, *, now: bool = False) -> None:
+    def report(self, ref: Ref, fraction: float) -> None:
         self._fractions[ref.job][ref.step] = fraction
 
     def fractions(self, job_id: str) -> Mapping[str, float]:

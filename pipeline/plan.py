@@ -260,6 +260,7 @@ def _transcode_task(job: Job, args: Mapping[str, Any]) -> Task:
         last_segment=args["last"],
         seekable=drawn.media.seekable,
         encoder=drawn.encoder,
+        source_sha256=drawn.media.sha256,
     )
 
 
@@ -267,7 +268,12 @@ def _audio_task(job: Job, args: Mapping[str, Any]) -> Task:
     drawn = _drawn(job)
     rendition = next(rendition for rendition in drawn.audio if rendition.track == args["track"])
     return AudioTask(
-        asset=job.asset, source=_source(job), rendition=rendition, timeline=drawn.timeline, encoder=drawn.encoder
+        asset=job.asset,
+        source=_source(job),
+        rendition=rendition,
+        timeline=drawn.timeline,
+        encoder=drawn.encoder,
+        source_sha256=drawn.media.sha256,
     )
 
 

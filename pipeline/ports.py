@@ -6,7 +6,7 @@ with the product, and every adapter of a port passes the same contract tests (`t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -33,8 +33,14 @@ class JobStore(Protocol):
         """Push the step's due time to now + `lease_s`. False when `fence` no longer runs this step."""
 
     def due(self, limit: int) -> Sequence[Ref]:
-        """References whose due time has passed, oldest first. For the first seconds after an outage of the store those
-        of leased steps are left out: nobody could renew a lease meanwhile, so none is judged."""
+        """Claim up to `limit` references whose due time has passed, oldest first.
+
+        What was claimed is not shown to anybody for some seconds, so that sweepers share the work, and an entry that
+        nobody can decide does not stand before the others. Ready steps are not shown: the store itself puts them into
+        the ready index again (their tickets were lost). What belongs to no record, or to a step of an ended job, is
+        dropped. For the first seconds after an outage of the store leased steps are left out: nobody could renew a
+        lease meanwhile, so none is judged.
+        """
 
     def take(self, stages: Mapping[str, int]) -> Sequence[Ref]:
         """Take up to `stages[name]` ready steps of each stage out of the ready index, best first."""
@@ -56,7 +62,7 @@ class Tickets(Protocol):
 class ProgressBoard(Protocol):
     """How far each step is. State, not history: it may be lost and never blocks anyone."""
 
-    def report(self, ref: Ref, fraction: float, *, now: bool = False) -> None:
+    def report(self, ref: Ref, fraction: float) -> None:
         """Note that the step is at `fraction` (0 to 1); the asset's subscribers hear of it at most once a second."""
 
     def fractions(self, job_id: str) -> Mapping[str, float]:
@@ -93,17 +99,30 @@ class ObjectNotFound(Exception):
     """There is no object under this key."""
 
 
+Moved = Callable[[], None]
+"""Called when something went on; whoever has it called may raise to stop."""
+
+
 class Storage(Protocol):
     """Objects by key. A reader never sees half of one.
 
     Raises `PipelineError("storage_unavailable" | "storage_forbidden" | "storage_full")` where the storage fails.
     """
 
-    def put(self, key: str, body: bytes | Path, *, absent: bool = False, match: str | None = None) -> StoredObject:
+    def put(
+        self,
+        key: str,
+        body: bytes | Path,
+        *,
+        absent: bool = False,
+        match: str | None = None,
+        moved: Moved | None = None,
+    ) -> StoredObject:
         """Store `body` (bytes, or the content of a local file) under `key`, atomically.
 
         `absent`: only where there is none (create-only). `match`: only over the object with this etag. Raises
-        `PreconditionFailed`. The content type and the cache header follow from the key.
+        `PreconditionFailed`. The content type and the cache header follow from the key. `moved` is called for every few
+        megabytes of a file that were written, from any thread; what it raises ends the write, and nothing is stored.
         """
 
     def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:

@@ -7,6 +7,7 @@ from a nursery that has loaded Python and the codecs once: a step costs millisec
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import selectors
@@ -25,6 +26,7 @@ from pipeline.stages import STAGES
 
 _KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH", "SYSTEMROOT")
 """Everything else stays behind: the environment of a worker holds credentials."""
+_PR_SET_DUMPABLE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +51,14 @@ class Child:
         self._log = (scratch / f"child-{os.urandom(4).hex()}.log").open("w+b")
         self._channel, theirs = socket.socketpair()
         try:
-            self.pid = nursery.fork(theirs.fileno(), self._log.fileno())
+            self.pid, self._generation = nursery.fork(theirs.fileno(), self._log.fileno())
         finally:
             theirs.close()
         self._lock = threading.Lock()
         self._killed = False
+        self._reaped = False
         self._status: int | None = None
+        """How it ended; None also where nobody can say."""
         self.network: str | None = None
         """`none` or `open`, once the child has said it."""
         self.cpu_s = 0.0
@@ -118,9 +122,12 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             # One that died is a zombie by now, and keeps its status; one that only closed its channel must not linger.
             os.kill(self.pid, signal.SIGKILL)
-        code = os.waitstatus_to_exitcode(self._reap())
+        status = self._reap()
         if self._killed:
             return ChildKilled()
+        if status is None:
+            return PipelineError("stage_interrupted", stage=stage, log=self.log_tail())
+        code = os.waitstatus_to_exitcode(status)
         name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         if name == "SIGKILL":  # not ours, so the system's: out of memory
             return PipelineError(
@@ -137,7 +144,7 @@ class Child:
     def kill(self) -> None:
         """End the child and everything it started, now."""
         with self._lock:
-            if self._status is None:  # until it is reaped, its process id is its own
+            if not self._reaped:  # until then, its process id is its own
                 self._killed = True
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self.pid, signal.SIGKILL)
@@ -153,10 +160,11 @@ class Child:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._log.name)
 
-    def _reap(self) -> int:
+    def _reap(self) -> int | None:
         with self._lock:
-            if self._status is None:
-                self._status = self._nursery.reap(self.pid)
+            if not self._reaped:
+                self._status = self._nursery.reap(self.pid, self._generation)
+                self._reaped = True
             return self._status
 
 
@@ -172,9 +180,12 @@ class Nursery:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._generation = 0
+        """How often it was started: a nursery knows only the children that it forked itself."""
 
     def start(self) -> None:
-        """Begin loading; returns at once."""
+        """Begin loading; returns at once. This process hides from its children from now on (`hide`)."""
+        hide()
         with self._lock:
             self._start()
 
@@ -182,37 +193,37 @@ class Nursery:
         """A fresh process, waiting for its order."""
         return Child(self, self.scratch)
 
-    def fork(self, channel: int, log: int) -> int:
-        """Fork a child with these descriptors; returns its process id."""
+    def fork(self, channel: int, log: int) -> tuple[int, int]:
+        """Fork a child with these descriptors; returns its process id, and the generation of the nursery."""
         for _ in range(2):  # a nursery that died is replaced once
-            with contextlib.suppress(OSError, ValueError):
-                return self._ask({"fork": True}, channel, log)["pid"]
+            with contextlib.suppress(OSError, ValueError), self._lock:
+                if self._process is None or self._process.poll() is not None:
+                    self._start()
+                return self._ask({"fork": True}, channel, log)["pid"], self._generation
         raise PipelineError("stage_crashed", stage="nursery", reason="it does not start")
 
-    def reap(self, pid: int) -> int:
-        """Wait for the end of a child; returns its wait status. One that died with its nursery counts as killed."""
-        try:
-            return self._ask({"reap": pid})["status"]
-        except (OSError, ValueError):
-            return signal.SIGKILL
+    def reap(self, pid: int, generation: int) -> int | None:
+        """Wait for the end of a child; returns its wait status, None where its nursery died, and the child with it."""
+        with contextlib.suppress(OSError, ValueError), self._lock:
+            if generation == self._generation:
+                return self._ask({"reap": pid})["status"]
+        return None
 
     def close(self) -> None:
         with self._lock:
             self._stop()
 
     def _ask(self, request: dict[str, int], *descriptors: int) -> dict[str, int]:
-        with self._lock:
-            if self._process is None or self._process.poll() is not None:
-                if "reap" in request:
-                    raise ChildProcessError
-                self._start()
-            assert self._control is not None
-            socket.send_fds(self._control, [json.dumps(request).encode()], list(descriptors))
-            answer: dict[str, int] = json.loads(self._control.recv(4096))
-            return answer
+        """Raises `OSError` or `ValueError` where the nursery is gone."""
+        if self._control is None:
+            raise ConnectionError
+        socket.send_fds(self._control, [json.dumps(request).encode()], list(descriptors))
+        answer: dict[str, int] = json.loads(self._control.recv(4096))
+        return answer
 
     def _start(self) -> None:
         self._stop()
+        self._generation += 1
         self._control, theirs = socket.socketpair()
         environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
         private = {"HOME": str(self.scratch), "TMPDIR": str(self.scratch), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -235,3 +246,12 @@ class Nursery:
         if self._control is not None:
             self._control.close()
             self._control = None
+
+
+def hide() -> None:
+    """Keep processes of the same user from reading this one's environment and memory, which hold credentials.
+
+    Linux then shows them to root alone; debuggers of the same user, and core dumps, are shut out as well.
+    """
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

@@ -110,6 +110,8 @@ class MediaInfo:
     """False: seeking is not reliable, so the whole picture is one chunk."""
     keyframes: tuple[Fraction, ...] = ()
     """Times of the keyframes; only in the long form."""
+    sha256: str = ""
+    """Checksum of the file, hex; empty where nobody counted it. Part of the name of whatever is made of it."""
 
 
 # -- what is made of it -----------------------------------------------------------------------------------------------
@@ -142,10 +144,6 @@ class Timeline:
     def timescale(self) -> int:
         """Ticks a second of the video tracks: every output frame lasts a whole number of ticks."""
         return self.rate.numerator * (1 if self.rate.numerator >= 1000 else 1000)
-
-    @property
-    def frame_ticks(self) -> int:
-        return int(self.timescale / self.rate)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +215,8 @@ class IngestTask:
     url: str
     """Where the source comes from; the workbench fetches it to `source` before the stage runs."""
     source: str
+    sha256: str = ""
+    """Checksum of the source, hex: the workbench says it once it has fetched the file."""
     limits: Limits = Limits()
 
 
@@ -242,6 +242,8 @@ class TranscodeTask:
     last_segment: int
     seekable: bool = True
     encoder: str = ""
+    source_sha256: str = ""
+    """Part of the recipe, so that another source never meets these segments."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,6 +255,8 @@ class AudioTask:
     rendition: AudioRendition
     timeline: Timeline
     encoder: str = ""
+    source_sha256: str = ""
+    """Part of the recipe, as of a picture's."""
 
 
 @dataclass(frozen=True, kw_only=True)

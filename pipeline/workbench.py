@@ -25,12 +25,13 @@ from pipeline.conductor import LEASE_S, Answer, Attempt, Caption, Conductor, Pub
 from pipeline.document import Rendition
 from pipeline.errors import PipelineError
 from pipeline.fetch import fetch
+from pipeline.job import JobStatus
 from pipeline.media.boxes import scan_segment
 from pipeline.ports import Clock, ObjectNotFound, PreconditionFailed, ProgressBoard, Storage
 from pipeline.presentation.captions import generated_id, generated_track
 from pipeline.presentation.compose import compose
 from pipeline.presentation.model import Effect, Presentation, Track
-from pipeline.presentation.publish import publish
+from pipeline.presentation.publish import NoLongerOurs, latest, publish
 from pipeline.sandbox import Child, ChildKilled, ChildLimits, Nursery
 from pipeline.stages import STAGES
 from pipeline.stages.package import PackageFacts
@@ -52,6 +53,7 @@ from pipeline.tasks import (
     from_json,
     to_json,
 )
+from pipeline.tidy import tidy
 
 log = logging.getLogger("reelway.workbench")
 
@@ -161,6 +163,11 @@ class _Attempt:
     renamed: dict[str, Segment] = field(default_factory=dict)
     """Segments that storage held already with other bytes, described as they are stored."""
 
+    def moved(self) -> None:
+        """There was progress. Raises `Stopped` when the attempt must not go on."""
+        self.watch.moved()
+        self.watch.check()
+
 
 class Workbench:
     """Does steps. One instance serves all slots of a worker."""
@@ -207,32 +214,54 @@ class Workbench:
 
     # -- one attempt --------------------------------------------------------------------------------------------------
 
-    def run(self, attempt: Attempt) -> str:
-        """Do the step and commit its outcome. Returns the outcome for the metrics: `succeeded`, a code, `lost` …"""
+    def run(self, attempt: Attempt, stopped: threading.Event | None = None) -> str:
+        """Do the step and commit its outcome. Returns the outcome for the metrics: `succeeded`, a code, `lost` …
+
+        `stopped`: set by whoever called `stop_job`, perhaps before this attempt could be found by it.
+        """
         entry = STAGES[attempt.step.stage]
         with (
             tempfile.TemporaryDirectory(prefix="step-", dir=self.scratch, ignore_cleanup_errors=True) as folder,
             Watch(self.conductor, attempt, self.clock, stall_s=entry.stall_s, wall_s=self.limits.wall_s) as watch,
         ):
             self._register(attempt, watch)
+            if stopped is not None and stopped.is_set():
+                watch.stop(Verdict.LOST)
             try:
-                return self._outcome(attempt, Path(folder), watch, entry.stall_s)
+                outcome = self._outcome(attempt, Path(folder), watch, entry.stall_s)
             finally:
                 self._forget(attempt, watch)
+        if outcome == Verdict.LOST:
+            self._tidy_behind(attempt)
+        return outcome
+
+    def _tidy_behind(self, attempt: Attempt) -> None:
+        """Where the job has ended without success, storage was tidied, perhaps before our last object came: again."""
+        try:
+            job = self.conductor.store.job(attempt.ref.job)
+            if job is not None and job.status.ended and job.status is not JobStatus.SUCCEEDED:
+                record = self.conductor.store.asset(job.asset)
+                tidy(self.storage, job, record.document if record else {})
+        except PipelineError as error:
+            log.warning("cannot tidy", extra={"action": "tidy.failed", "ref": str(attempt.ref), "code": error.code})
 
     def _outcome(self, attempt: Attempt, folder: Path, watch: Watch, stall_s: float) -> str:
         try:
             answer = self._work(attempt, folder, watch)
         except Stopped as stopped:
             return self._stopped(attempt, stopped.verdict, stall_s)
+        except ObjectNotFound as missing:  # removed under our hands: by whoever tidied, if the step was lost
+            return self._failed(attempt, PipelineError("storage_unavailable", reason=f"{missing} is gone"))
         except PipelineError as error:
-            log.warning(
-                "step failed",
-                extra={"action": "step.failed", "ref": str(attempt.ref), "code": error.code, "detail": error.log},
-            )
-            failure = error
-            return error.code if self._insist(lambda: self.conductor.fail(attempt, failure)) else "lost"
-        return "succeeded" if self._insist(lambda: self.conductor.finish(attempt, answer)) else "lost"
+            return self._failed(attempt, error)
+        return "succeeded" if self._insist(lambda: self.conductor.finish(attempt, answer)) else Verdict.LOST.value
+
+    def _failed(self, attempt: Attempt, error: PipelineError) -> str:
+        log.warning(
+            "step failed",
+            extra={"action": "step.failed", "ref": str(attempt.ref), "code": error.code, "detail": error.log},
+        )
+        return error.code if self._insist(lambda: self.conductor.fail(attempt, error)) else Verdict.LOST.value
 
     @staticmethod
     def _insist(commit: Callable[[], bool]) -> bool:
@@ -250,13 +279,13 @@ class Workbench:
         stage = attempt.step.stage
         stalled = PipelineError("stalled", stage=stage, seconds=round(stall_s))
         timed_out = PipelineError("timed_out", stage=stage, seconds=round(self.limits.wall_s))
-        if verdict is Verdict.HANDED_BACK:
-            self._insist(lambda: self.conductor.hand_back(attempt))
-        elif verdict is Verdict.STALLED:
-            self._insist(lambda: self.conductor.fail(attempt, stalled))
-        elif verdict is Verdict.TIMED_OUT:
-            self._insist(lambda: self.conductor.fail(attempt, timed_out))
-        return verdict.value
+        commits: Mapping[Verdict, Callable[[], bool]] = {
+            Verdict.HANDED_BACK: lambda: self.conductor.hand_back(attempt),
+            Verdict.STALLED: lambda: self.conductor.fail(attempt, stalled),
+            Verdict.TIMED_OUT: lambda: self.conductor.fail(attempt, timed_out),
+        }
+        kept = verdict in commits and self._insist(commits[verdict])
+        return verdict.value if kept else Verdict.LOST.value
 
     def _work(self, attempt: Attempt, folder: Path, watch: Watch) -> Answer:
         task = self._here(plan.task(attempt.job, attempt.step))
@@ -308,7 +337,8 @@ class Workbench:
         if isinstance(task, PackageTask):
             return {str(number): self._local(held, key) for number, key in enumerate(task.receipts)}
         if isinstance(task, IngestTask):
-            fetch(self.storage, task, local=self.limits.local_sources, moved=held.watch.moved)
+            checksum = fetch(self.storage, task, local=self.limits.local_sources, moved=held.moved)
+            held.task = replace(task, sha256=checksum)
         return {"source": self._local(held, task.source)}
 
     def _local(self, held: _Attempt, key: str) -> Path:
@@ -321,8 +351,7 @@ class Workbench:
             size = self.storage.stat(key)
             for offset in range(0, size.size if size else 0, _BLOCK):
                 file.write(self.storage.get(key, offset, _BLOCK))
-                held.watch.moved()
-                held.watch.check()
+                held.moved()
         return copy
 
     # -- ingest -------------------------------------------------------------------------------------------------------
@@ -372,10 +401,12 @@ class Workbench:
         """Storage folder of the track that an output belongs to."""
         task, track = held.task, name.partition("/")[0]
         if isinstance(task, AudioTask):
-            return keys.track(task.asset, track, keys.recipe(task.rendition, task.timeline, task.encoder))
+            return keys.track(
+                task.asset, track, keys.recipe(task.rendition, task.timeline, task.encoder, task.source_sha256)
+            )
         assert isinstance(task, TranscodeTask)
         rung = next(rung for rung in task.rungs if rung.track == track)
-        return keys.track(task.asset, track, keys.recipe(rung, task.timeline, task.encoder))
+        return keys.track(task.asset, track, keys.recipe(rung, task.timeline, task.encoder, task.source_sha256))
 
     def _parts_made(self, held: _Attempt, facts: str) -> Answer:
         """The receipt describes what storage holds; it is written before the commit that names it."""
@@ -412,10 +443,10 @@ class Workbench:
         packaged = from_json(PackageFacts, facts)
         assert isinstance(held.task, PackageTask)
         presentation = self._publish(held, packaged.tracks, held.task.blueprint.timeline)
-        return Answer(facts={"version": presentation.version}, published=published(presentation))
+        return Answer(facts={"version": presentation.version}, published=self._shown(presentation))
 
     def _publish(self, held: _Attempt, tracks: tuple[Track, ...], timeline: Timeline) -> Presentation:
-        """Make the next version with these tracks in it public."""
+        """Make the next version with these tracks in it public. Returns the version that brought them."""
         effect = Effect(job=held.attempt.ref.job, step=held.attempt.ref.step)
 
         def next_version(previous: Presentation | None) -> Presentation:
@@ -426,11 +457,31 @@ class Workbench:
                 duration=timeline.duration,
                 segment=timeline.segment,
                 effect=effect,
+                heard=self._heard(held.task.asset),
             )
 
         if not self.conductor.publishing(held.attempt):
             raise Stopped(Verdict.LOST)
-        return publish(self.storage, held.task.asset, effect, next_version)
+        try:
+            return publish(
+                self.storage,
+                held.task.asset,
+                effect,
+                next_version,
+                still_ours=lambda: self.conductor.renew(held.attempt),
+                moved=held.moved,
+            )
+        except NoLongerOurs:
+            raise Stopped(Verdict.LOST) from None
+
+    def _heard(self, asset: str) -> tuple[int, int]:
+        """(epoch, sequence) of the asset's last event."""
+        record = self.conductor.store.asset(asset)
+        return (record.epoch, record.sequence) if record else (0, 0)
+
+    def _shown(self, brought: Presentation) -> Published:
+        """What the document says from now on: the latest version holds what others brought meanwhile as well."""
+        return replace(published(latest(self.storage, brought.asset) or brought), version=brought.version)
 
     # -- captions -----------------------------------------------------------------------------------------------------
 
@@ -455,7 +506,7 @@ class Workbench:
         shown = min((text for text in presentation.text if text.auto_generated), key=lambda text: text.id != track.id)
         return Answer(
             facts={**said, "track": shown.id, "captions": shown.segments[0].key, "version": presentation.version},
-            published=published(presentation),
+            published=self._shown(presentation),
             subtitled=Subtitled(track=shown.id),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -10,11 +11,16 @@ from pipeline.media.timeline import AAC_FRAME, audio_frames, audio_segment_start
 from pipeline.presentation import captions
 from pipeline.presentation.compose import compose
 from pipeline.presentation.model import Effect, Presentation, Track
-from pipeline.tasks import Keyframe, Segment, Timeline
+from pipeline.tasks import Keyframe, Part, Segment, Timeline
 
 ASSET = "8x7k2m9qpza"
 NTSC = Timeline(rate=Fraction(30000, 1001), frames=301)
 """Ten seconds and a frame at 29.97: the last segment is not whole, and no segment lasts exactly four seconds."""
+
+
+def frame_ticks(timeline: Timeline) -> int:
+    """What an output frame lasts in the timescale of the pictures."""
+    return int(timeline.timescale / timeline.rate)
 
 
 def video_track(name: str = "720p", timeline: Timeline = NTSC, *, recipe: str = "0a1b2c", **changes: Any) -> Track:
@@ -46,13 +52,13 @@ def video_track(name: str = "720p", timeline: Timeline = NTSC, *, recipe: str = 
 def _video_segment(timeline: Timeline, start: int, end: int, folder: str, bytes_per_frame: int) -> Segment:
     forced = [frame for frame in keyframes(timeline) if start <= frame < end]
     return Segment(
-        start=start * timeline.frame_ticks,
-        duration=(end - start) * timeline.frame_ticks,
-        key=f"{folder}{start * timeline.frame_ticks}.m4s",
+        start=start * frame_ticks(timeline),
+        duration=(end - start) * frame_ticks(timeline),
+        key=f"{folder}{start * frame_ticks(timeline)}.m4s",
         size=(end - start) * bytes_per_frame,
         keyframes=tuple(
             Keyframe(
-                tick=frame * timeline.frame_ticks,
+                tick=frame * frame_ticks(timeline),
                 offset=(frame - start) * bytes_per_frame,
                 size=bytes_per_frame * 3 // 4,
             )
@@ -94,6 +100,20 @@ def text_track(id: str = "text-en", timeline: Timeline = NTSC, **changes: Any) -
     """English captions of 1 200 bytes."""
     fields: dict[str, Any] = {"language": "en", "name": "English", "size": 1200, "duration": timeline.duration}
     return captions.text_track(id, key=keys.subtitle(ASSET, id, "6f7a8b", "vtt"), **(fields | changes))
+
+
+def part(track: Track, *, digest: str = "same", segments: Sequence[Segment] | None = None) -> Part:
+    """What the steps that made a track answer: all of it, or these segments."""
+    assert track.kind != "text"
+    return Part(
+        track=track.id,
+        kind=track.kind,
+        codec=track.codec,
+        timescale=track.timescale,
+        init=track.init,
+        init_digest=digest,
+        segments=tuple(track.segments if segments is None else segments),
+    )
 
 
 def presentation(*tracks: Track, timeline: Timeline = NTSC, **changes: Any) -> Presentation:

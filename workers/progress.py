@@ -39,14 +39,14 @@ class RedisProgress:
         self._last: dict[Ref, float] = {}
         self._quiet_until = 0.0
 
-    def report(self, ref: Ref, fraction: float, *, now: bool = False) -> None:
-        if not self._may_speak(ref, now):
+    def report(self, ref: Ref, fraction: float) -> None:
+        if not self._may_speak(ref):
             return
         job = f"{self.prefix}:progress:{ref.job}"
         keys = [job, f"{job}:told", f"{self.prefix}:progress", f"{self.prefix}:job:{ref.job}"]
         at = time.time_ns() // 1_000_000
         try:
-            self._report(keys=keys, args=[ref.job, ref.step, f"{fraction:.4f}", at, self.keep_s, int(now), MAX_ENTRIES])
+            self._report(keys=keys, args=[ref.job, ref.step, f"{fraction:.4f}", at, self.keep_s, MAX_ENTRIES])
         except redis.RedisError as error:
             self._quiet_until = time.monotonic() + QUIET_S
             log.debug("progress dropped", action="progress.dropped", error=str(error))
@@ -56,15 +56,12 @@ class RedisProgress:
             fractions = cast(dict[bytes, bytes], self.client.hgetall(f"{self.prefix}:progress:{job_id}"))
         return {step.decode(): float(fraction) for step, fraction in fractions.items()}
 
-    def _may_speak(self, ref: Ref, now: bool) -> bool:
+    def _may_speak(self, ref: Ref) -> bool:
         with self._lock:
             moment = time.monotonic()
-            if moment < self._quiet_until or (not now and moment - self._last.get(ref, -OWN_PACE_S) < OWN_PACE_S):
+            if moment < self._quiet_until or moment - self._last.get(ref, -OWN_PACE_S) < OWN_PACE_S:
                 return False
-            if now:
-                self._last.pop(ref, None)  # begin and end: the table does not grow
-            else:
-                self._last[ref] = moment
-                while len(self._last) > 1000:
-                    del self._last[next(iter(self._last))]
+            self._last[ref] = moment
+            while len(self._last) > 1000:
+                del self._last[next(iter(self._last))]
             return True

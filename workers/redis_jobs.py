@@ -1,9 +1,11 @@
 """The job store on Redis: a job is one hash, a commit is one script, and what the script says is what happened.
 
-    <prefix>:job:<id>        hash: header (JSON without steps), status, revision, asset, order,
+    <prefix>:job:<id>        hash: header (JSON without steps), status, revision, asset, rank, order,
                              and `step:<id>` = `<status>|<fence>|<stage>|<rest as JSON>`, so that Lua compares text
-    <prefix>:asset:<id>      hash: document, version, epoch, sequence
-    <prefix>:due             sorted set of `<job>/<step>` by the time (Redis's clock, ms) to look at it again
+    <prefix>:asset:<id>      hash: document, version, epoch, sequence, open (its jobs that have not ended);
+                             expires with the record of its last job, and what comes later has a new epoch
+    <prefix>:due             sorted set of `<job>/<step>` by the time (Redis's clock, ms) to look at it again;
+                             half a millisecond more marks what a sweeper has claimed
     <prefix>:ready:<stage>   sorted set of `<job>/<step>` by rank: what may begin
     <prefix>:events          stream: ce (the sealed event), type, subject, sequence
     <prefix>:commit:<token>  what became of a commit, for as long as its sender may ask again
@@ -27,14 +29,26 @@ import redis
 from pydantic import TypeAdapter
 
 from pipeline.events import PREFIX, VERSION, envelope
-from pipeline.job import CONFLICT, AssetRecord, Commit, EventDraft, Job, JobStatus, Outcome, Ref, Status, Step
-from pipeline.memory import GRACE_S, OUTAGE_S
+from pipeline.job import (
+    CONFLICT,
+    READY_DUE_S,
+    SCHEMA,
+    AssetRecord,
+    Commit,
+    EventDraft,
+    Job,
+    JobStatus,
+    Outcome,
+    Ref,
+    Status,
+    Step,
+)
+from pipeline.memory import CLAIM_S, GRACE_S, OUTAGE_S, SystemClock
+from pipeline.ports import Clock
 from workers.redis_client import Client, answering
 
 DUE = "@due"
 """Word on the wake channel: something is due now."""
-RELEASED_DUE_MS = 30_000
-"""When to look again at a step that a guard made ready."""
 TOKEN_S = 600
 """How long a commit is recognised when it is asked again."""
 
@@ -46,7 +60,8 @@ _STEP_FIELD = b"step:"
 class RedisJobStore:
     """`JobStore` on Redis ≥ 6.2.
 
-    `keep_s`: seconds that the record of an ended job is kept. `max_events`: about how many events the stream holds.
+    `clock` tells the time that events show; everything that is judged goes by Redis's own. `keep_s`: seconds that the
+    record of an ended job is kept. `max_events`: about how many events the stream holds.
     `patience_s`: how long a commit whose reply was lost is asked again before it raises `queue_unavailable`; it is
     recognised by its token, so that asking twice applies it once. Reads are not repeated.
     """
@@ -57,6 +72,7 @@ class RedisJobStore:
         *,
         prefix: str = "reelway",
         event_prefix: str = PREFIX,
+        clock: Clock | None = None,
         keep_s: int = 7 * 86_400,
         max_events: int = 1_000_000,
         patience_s: float = 10.0,
@@ -64,14 +80,15 @@ class RedisJobStore:
         self.client = client
         self.prefix = prefix
         self.event_prefix = event_prefix
+        self.clock = clock or SystemClock()
         self.keep_s = keep_s
         self.max_events = max_events
         self.patience_s = patience_s
-        announce = _lua("announce")
-        self._commit = client.register_script(announce + _lua("commit"))
-        self._append = client.register_script(announce + _lua("append"))
-        self._renew = client.register_script(_lua("renew"))
-        self._due = client.register_script(_lua("due"))
+        announce = self._lua("announce")
+        self._commit = client.register_script(announce + self._lua("commit"))
+        self._append = client.register_script(announce + self._lua("append"))
+        self._renew = client.register_script(self._lua("renew"))
+        self._due = client.register_script(self._lua("due"))
 
     @property
     def events(self) -> str:
@@ -81,7 +98,7 @@ class RedisJobStore:
     def job(self, job_id: str) -> Job | None:
         with answering():
             record = cast(dict[bytes, bytes], self.client.hgetall(self._job_key(job_id)))
-        return unpack_job(record) if record else None
+        return unpack_job(job_id, record) if record else None
 
     def asset(self, asset_id: str) -> AssetRecord | None:
         with answering():
@@ -109,7 +126,8 @@ class RedisJobStore:
         """Append an event that no commit brings: `request.refused` has no job."""
         body = self._body(draft, asset=asset, job=job, organization=organization)
         keys = [self._asset_key(asset), self.events, self._token_key()]
-        self._ask_again(self._append, keys, [body, self._type(draft), asset, str(self.max_events), str(TOKEN_S)])
+        numbers = map(str, (self.max_events, TOKEN_S, self.keep_s))
+        self._ask_again(self._append, keys, [body, self._type(draft), asset, *numbers])
 
     def renew(self, ref: Ref, fence: str, lease_s: float) -> bool:
         args: list[str | int] = [f"step:{ref.step}", fence, str(ref), round(lease_s * 1000)]
@@ -117,9 +135,11 @@ class RedisJobStore:
             return bool(self._renew(keys=[self._job_key(ref.job), self._due_key], args=args))
 
     def due(self, limit: int) -> Sequence[Ref]:
-        args: list[str | int] = [limit, self._job_key(""), round(OUTAGE_S * 1000), round(GRACE_S * 1000)]
+        names = [self._job_key(""), f"{self.prefix}:ready:", f"{self.prefix}:wake"]
+        times = map(_ms, (OUTAGE_S, GRACE_S, CLAIM_S, READY_DUE_S))
         with answering():
-            members = cast(list[bytes], self._due(keys=[self._due_key, f"{self.prefix}:pulse"], args=args))
+            keys = [self._due_key, f"{self.prefix}:pulse"]
+            members = cast(list[bytes], self._due(keys=keys, args=[limit, *names, *times]))
         return [Ref.parse(member.decode()) for member in members]
 
     def take(self, stages: Mapping[str, int]) -> Sequence[Ref]:
@@ -172,7 +192,7 @@ class RedisJobStore:
             "max_events": self.max_events,
             "keep_s": self.keep_s,
             "token_s": TOKEN_S,
-            "released_ms": RELEASED_DUE_MS,
+            "ready_ms": _ms(READY_DUE_S),
             **_optional(revision=commit.revision, overdue=commit.overdue, asset_version=commit.asset_version),
             **_optional(status=commit.header and str(commit.header.status), order=_order(commit)),
         }
@@ -188,7 +208,7 @@ class RedisJobStore:
             yield self._body(draft, asset=commit.asset, job=commit.job, organization=commit.organization)
 
     def _body(self, draft: EventDraft, *, asset: str, job: str | None, organization: str) -> str:
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = self.clock.now_ms()
         return envelope(draft, asset=asset, job=job, organization=organization, now_ms=now_ms, prefix=self.event_prefix)
 
     def _type(self, draft: EventDraft) -> str:
@@ -209,6 +229,9 @@ class RedisJobStore:
     def _token_key(self) -> str:
         return f"{self.prefix}:commit:{secrets.token_hex(8)}"
 
+    def _lua(self, name: str) -> str:
+        return (Path(__file__).parent / "lua" / f"{name}.lua").read_text()
+
 
 def pack_step(step: Step) -> str:
     """A step as its field holds it: what Lua looks at in front, the rest as JSON."""
@@ -222,8 +245,13 @@ def unpack_step(value: bytes) -> Step:
     return _STEP.validate_python({**json.loads(rest), "status": Status(status), "fence": fence, "stage": stage})
 
 
-def unpack_job(record: Mapping[bytes, bytes]) -> Job:
-    """The job of its hash's fields, its steps in the order of the plan."""
+def unpack_job(job_id: str, record: Mapping[bytes, bytes]) -> Job:
+    """The job of its hash's fields, its steps in the order of the plan. Of a newer record: what it is called."""
+    schema = int(json.loads(record[b"header"]).get("schema", SCHEMA))
+    if schema > SCHEMA:
+        status = record[b"status"].decode()
+        known = JobStatus(status) if status in list(JobStatus) else JobStatus.ACTIVE
+        return Job(id=job_id, asset=record[b"asset"].decode(), status=known, schema=schema)
     steps = {
         field.removeprefix(_STEP_FIELD).decode(): unpack_step(value)
         for field, value in record.items()
@@ -259,7 +287,3 @@ def _ms(seconds: float | None) -> int:
 
 def _optional(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _lua(name: str) -> str:
-    return (Path(__file__).parent / "lua" / f"{name}.lua").read_text()

@@ -1,8 +1,10 @@
 """The sweeper looks after what nobody else looks after: in every worker, over the due index.
 
-A lease that ran out, a retry whose time has come, a ticket that was lost, an ended job whose storage is to be tidied:
-each stands in the due index, so nothing can be forgotten. Many sweepers may look at the same entry: the commit of one
-applies. What goes wrong with one entry is logged and stays due.
+A lease that ran out, a retry whose time has come, an ended job whose storage is to be tidied: each stands in the due
+index, so nothing can be forgotten. To ask what is due is to claim it for some seconds, so the sweepers share the work;
+whoever is slower than its claim decides beside another, and the commit of one applies. What goes wrong with one entry
+is logged and comes back when its claim is over. A ready step whose ticket was lost is no work at all: the store puts it
+into the ready index again when it is asked.
 """
 
 from __future__ import annotations

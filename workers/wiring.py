@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 from dataclasses import dataclass
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from pipeline import plan
 from pipeline.conductor import Conductor
@@ -44,7 +45,6 @@ def control(settings: Settings) -> Control:
         plan,
         load_profiles(settings.profiles_dir),
         base_url=settings.public_base_url,
-        prefix=settings.event_prefix,
     )
     return Control(
         settings=settings,
@@ -59,13 +59,16 @@ def control(settings: Settings) -> Control:
 
 def broker_url(redis_url: str) -> str:
     """The tickets' database: the one after the records', so that dramatiq's KEYS never walks our keys."""
-    base, separator, database = redis_url.partition("?db=")
-    if separator:
-        return f"{base}?db={int(database) + 1}"
-    head, _, tail = redis_url.rpartition("/")
-    if redis_url.startswith("unix://"):
-        return f"{redis_url}?db=1"
-    return f"{head}/{int(tail) + 1}" if tail.isdigit() else f"{redis_url}/1"
+    parts = urlsplit(redis_url)
+    query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+    path, last = parts.path, parts.path.strip("/")
+    # As the client reads it: a socket's path names no database, and `db` in the query goes before the path.
+    if parts.scheme == "unix" or "db" in query:
+        query["db"] = str(int(query.get("db", "0")) + 1)
+    else:
+        path = f"/{int(last) + 1 if last.isdigit() else 1}"
+    # Put together by hand: `urlunsplit` writes `unix:/path`, which the client does not take.
+    return f"{parts.scheme}://{parts.netloc}{path}" + (f"?{urlencode(query)}" if query else "")
 
 
 def worker_name() -> str:

@@ -30,11 +30,6 @@ def segment_starts(timeline: Timeline) -> tuple[int, ...]:
     return tuple(sorted(start for start in starts if 0 <= start < timeline.frames))
 
 
-def segment_range(timeline: Timeline, index: int) -> tuple[int, int]:
-    """(first frame, end frame) of segment `index`. Raises IndexError where there is no such segment."""
-    return chunk_range(timeline, index, index + 1)
-
-
 def chunk_range(timeline: Timeline, first_segment: int, last_segment: int) -> tuple[int, int]:
     """(first frame, end frame) of the segments [first_segment, last_segment). Raises IndexError outside of the grid."""
     starts = segment_starts(timeline)

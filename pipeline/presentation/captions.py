@@ -10,7 +10,7 @@ import math
 from dataclasses import replace
 from fractions import Fraction
 
-from pipeline.presentation.languages import language_name
+from pipeline.presentation.language_names import language_name
 from pipeline.presentation.model import Track
 from pipeline.tasks import Segment
 

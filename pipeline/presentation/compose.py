@@ -23,17 +23,20 @@ def compose(
     effect: Effect,
     duration: Fraction,
     segment: Fraction = Fraction(4),
+    heard: tuple[int, int] = (0, 0),
 ) -> Presentation:
     """The version after `previous` (None: the first) with `tracks` in it, in place of those with the same id.
 
     An effect that `previous` has already is not applied again: `previous` itself is the answer. `duration` is D in
-    seconds, `segment` the nominal segment duration S in seconds. Raises `PipelineError("parts_incomplete")` where a
-    track has no segments.
+    seconds, `segment` the nominal segment duration S in seconds, `heard` the (epoch, sequence) of the asset's last
+    event: what is remembered of it never goes back. Raises `PipelineError("parts_incomplete")` where a track has no
+    segments.
     """
     if previous is not None and effect in previous.effects:
         return previous
     last = previous or Presentation(asset=asset, duration=duration, target_duration=math.ceil(segment), tracks=())
     settled = _settle(_replaced(last.tracks, tuple(tracks)))
+    epoch, sequence = max((last.epoch, last.sequence), heard)
     return replace(
         last,
         version=last.version + 1,
@@ -41,6 +44,8 @@ def compose(
         target_duration=_target_duration(last.target_duration, settled),
         tracks=settled,
         effects=(*last.effects, effect),
+        epoch=epoch,
+        sequence=sequence,
         nonce="",
         playlists="",
     )

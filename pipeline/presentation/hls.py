@@ -21,12 +21,6 @@ _START_BITS = 2_000_000
 near 2 Mb/s first."""
 
 
-def render_hls(presentation: Presentation) -> dict[str, str]:
-    """Every playlist of the version by its storage key: the door first, then `render_playlists`."""
-    door = keys.hls_door(presentation.asset)
-    return {door: render_master(presentation), **render_playlists(presentation)}
-
-
 def render_playlists(presentation: Presentation) -> dict[str, str]:
     """The playlists that lie in the version's own folder, by storage key: `<track>.m3u8`, `<track>.iframes.m3u8`."""
     playlists = {}

@@ -119,8 +119,9 @@ class Presentation:
     nonce: str = ""
     """Tells the writer of this version its own work when the reply to the write was lost."""
     epoch: int = 0
+    """Of `sequence`; 0 where nothing was known of the asset's events."""
     sequence: int = 0
-    """Last event sequence of the asset when this was composed: a rebuilt record starts above it."""
+    """Last event sequence of the asset when this was composed: a rebuilt record starts above it, in a new epoch."""
     playlists: str = ""
     """Name of the folder of this version's playlists below the version's own: a digest of what they say."""
     schema: int = SCHEMA

@@ -13,6 +13,10 @@ leaves files that nothing names (the loser removes its own; the janitor finds th
 folder beside `presentation.json` and the folder that it names). A crash after 2 leaves doors that lag behind: each is
 whole and leads to a whole version, and `mend`, which any later attempt begins with, moves them on.
 
+A publisher may sleep at any point and wake when its job has long ended. So it asks whether the step is still its own
+right before the JSON and before each door; what it was about to write at that very moment it may still write, and
+whoever learns afterwards that the step was lost tidies behind itself (`pipeline.tidy`).
+
 The doors' text is rendered from the JSON alone, so whoever comes next can finish the work of one who died.
 """
 
@@ -37,46 +41,70 @@ from pipeline.tasks import from_json, to_json
 Composer = Callable[[Presentation | None], Presentation]
 """The next version on top of the given one (None: there is none yet). Called once more after every lost race."""
 
+
+class NoLongerOurs(Exception):
+    """The step that publishes was taken over, or its job has ended: nothing more was written."""
+
+
+def _always() -> bool:
+    return True
+
+
+def _untold() -> None:
+    pass
+
+
 _JSON = "presentation.json"
 _VERSION = re.compile(r"(\d{4,})/presentation\.json")
 _TRIES = 100
 """Races that one publication may lose. Each is another's success, so an asset would need as many jobs at once."""
 
 
-def publish(storage: Storage, asset: str, effect: Effect, compose: Composer) -> Presentation:
-    """Make the change `effect` public, once: returns the first version seen that has it, with the doors at the latest.
+def publish(
+    storage: Storage,
+    asset: str,
+    effect: Effect,
+    compose: Composer,
+    *,
+    still_ours: Callable[[], bool] = _always,
+    moved: Callable[[], None] = _untold,
+) -> Presentation:
+    """Make the change `effect` public, once: returns the first version that has it, with the doors at the latest.
 
-    `compose` answers with the next version, with `effect` among its effects. Raises what the storage raises; calling
-    again then completes what was begun, and never applies the effect twice.
+    `compose` answers with the next version, with `effect` among its effects. `still_ours` is asked before whatever a
+    reader could see is written; `NoLongerOurs` is raised when it is not. `moved` is called between any two objects, and
+    may raise to stop. Raises what the storage raises; calling again then completes what was begun, and never applies
+    the effect twice.
     """
     for _ in range(_TRIES):
         previous = latest(storage, asset)
         if previous is not None and effect in previous.effects:
-            mend(storage, asset)
-            return previous
+            mend(storage, asset, still_ours=still_ours)
+            return _first_with(storage, effect, previous)
         composed = compose(previous)
-        captions = {track.id: storage.get(track.segments[0].key) for track in composed.text}
+        captions = _captions(storage, composed, moved)
         presentation = _named(composed, captions)
-        if _claim(storage, presentation, captions):
-            mend(storage, asset)
+        if _claim(storage, presentation, captions, still_ours, moved):
+            mend(storage, asset, still_ours=still_ours)
             return presentation
     raise _contended(asset)
 
 
 def latest(storage: Storage, asset: str) -> Presentation | None:
     """The highest version of the asset, or None where nothing was published yet."""
-    root = keys.versions(asset)
-    found = (_VERSION.fullmatch(stored.key.removeprefix(root)) for stored in storage.list(root))
-    numbers = [int(match[1]) for match in found if match]
+    numbers = _numbers(storage, asset)
     return _load(storage, asset, max(numbers)) if numbers else None
 
 
-def mend(storage: Storage, asset: str) -> Presentation | None:
-    """Move doors that lag behind to the latest version, and return it. Idempotent; any worker may do it at any time."""
+def mend(storage: Storage, asset: str, *, still_ours: Callable[[], bool] = _always) -> Presentation | None:
+    """Move doors that lag behind to the latest version, and return it. Idempotent; any worker may do it at any time.
+
+    Raises `NoLongerOurs` where a door is to be moved and `still_ours` says no.
+    """
     presentation = latest(storage, asset)
     if presentation is not None:
         for key, text in render_doors(presentation).items():
-            _flip(storage, key, text, presentation)
+            _flip(storage, key, text, presentation, still_ours)
     return presentation
 
 
@@ -89,6 +117,33 @@ def render_doors(presentation: Presentation) -> dict[str, str]:
 
 
 # -- a version --------------------------------------------------------------------------------------------------------
+
+
+def _numbers(storage: Storage, asset: str) -> list[int]:
+    """Every version of the asset, in no order."""
+    root = keys.versions(asset)
+    found = (_VERSION.fullmatch(stored.key.removeprefix(root)) for stored in storage.list(root))
+    return [int(match[1]) for match in found if match]
+
+
+def _first_with(storage: Storage, effect: Effect, known: Presentation) -> Presentation:
+    """The version that brought the effect. `known` has it: later versions keep what earlier ones brought."""
+    first = known
+    for number in sorted((each for each in _numbers(storage, known.asset) if each < known.version), reverse=True):
+        before = _load(storage, known.asset, number)
+        if effect not in before.effects:
+            break
+        first = before
+    return first
+
+
+def _captions(storage: Storage, presentation: Presentation, moved: Callable[[], None]) -> dict[str, bytes]:
+    """The stored captions by track."""
+    texts = {}
+    for track in presentation.text:
+        texts[track.id] = storage.get(track.segments[0].key)
+        moved()
+    return texts
 
 
 def _named(presentation: Presentation, captions: Mapping[str, bytes]) -> Presentation:
@@ -111,11 +166,19 @@ def _digest(files: Mapping[str, bytes]) -> str:
     return digest.hexdigest()[:12]
 
 
-def _claim(storage: Storage, presentation: Presentation, captions: Mapping[str, bytes]) -> bool:
+def _claim(
+    storage: Storage,
+    presentation: Presentation,
+    captions: Mapping[str, bytes],
+    still_ours: Callable[[], bool],
+    moved: Callable[[], None],
+) -> bool:
     """Write the version. False: another has it; nothing of ours is left behind."""
     for key, body in _files(presentation, captions).items():
         with suppress(PreconditionFailed):  # an earlier attempt of the same work wrote the same there
             storage.put(key, body, absent=True)
+        moved()
+    _insist_on(still_ours)
     if _create(storage, presentation):
         return True
     winner = _load(storage, presentation.asset, presentation.version)
@@ -155,15 +218,22 @@ def _json_key(asset: str, number: int) -> str:
 # -- the doors --------------------------------------------------------------------------------------------------------
 
 
-def _flip(storage: Storage, key: str, text: str, presentation: Presentation) -> None:
+def _insist_on(still_ours: Callable[[], bool]) -> None:
+    if not still_ours():
+        raise NoLongerOurs
+
+
+def _flip(storage: Storage, key: str, text: str, presentation: Presentation, still_ours: Callable[[], bool]) -> None:
     """Point a door to this version, unless it leads to it or to a higher one already."""
     for _ in range(_TRIES):
         with suppress(PreconditionFailed, ObjectNotFound):  # somebody moved it meanwhile: look again
             # The etag first: if the door moves before it is read, the swap fails.
             seen = storage.stat(key)
             if seen is None:
+                _insist_on(still_ours)
                 storage.put(key, text.encode(), absent=True)
             elif marked_version(storage.get(key).decode(errors="replace")) < presentation.version:
+                _insist_on(still_ours)
                 storage.put(key, text.encode(), match=seen.etag)
             return
     raise _contended(presentation.asset)

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import gc
 import json
+import mmap
 import os
 import resource
 import signal
@@ -26,9 +28,16 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
+from pipeline.errors import PipelineError
+
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
 PR_SET_PDEATHSIG = 1
+
+_NO_MEMORY = ("allocate memory", "bad_alloc", "failed to map segment")
+"""The C library's words, C++'s, and the loader's."""
+_ENOUGH_BYTES = 64 * 1024**2
+"""More than any buffer that encoders and decoders ask for at once, short of the largest pictures."""
 
 
 def main(fd: int) -> int:
@@ -120,7 +129,6 @@ class FolderOutputs:
 
 
 def _run(order: dict[str, Any], say: Voice) -> None:
-    from pipeline.errors import PipelineError
     from pipeline.stages import STAGES, load
     from pipeline.tasks import from_json, to_json
 
@@ -133,24 +141,35 @@ def _run(order: dict[str, Any], say: Voice) -> None:
         stage = load(order["function"])
         facts = stage(from_json(kind, order["task"]), inputs, out, lambda fraction: say(tick=fraction))
         say(facts=to_json(facts), cpu_s=round(time.process_time(), 3))
-    except PipelineError as error:
-        say(error=error.document(), log=error.log or "")
-    except MemoryError:
-        say(error=PipelineError("stage_out_of_memory", stage=order["stage"], **_memory(order)).document(), log="")
-    except OSError as error:
-        full = error.errno in (28, 122)  # ENOSPC, EDQUOT
-        code = ("storage_full", {"where": "the scratch disk"}) if full else ("stage_failed", _unknown(order, error))
-        say(error=PipelineError(code[0], **code[1]).document(), log=traceback.format_exc())
     except Exception as error:  # whatever a stage raises, its parent hears a code
-        say(error=PipelineError("stage_failed", **_unknown(order, error)).document(), log=traceback.format_exc())
+        coded = _coded(order, error)
+        say(error=coded.document(), log=coded.log if coded is error else traceback.format_exc())
 
 
-def _memory(order: dict[str, Any]) -> dict[str, Any]:
-    return {"limit_bytes": order["limits"]["memory_bytes"]}
+def _coded(order: dict[str, Any], error: Exception) -> PipelineError:
+    """The one table of what a stage may raise."""
+    if _out_of_memory(error):
+        return PipelineError("stage_out_of_memory", stage=order["stage"], limit_bytes=order["limits"]["memory_bytes"])
+    if isinstance(error, PipelineError):
+        return error
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return PipelineError("storage_full", where="the scratch disk")
+    return PipelineError("stage_failed", stage=order["stage"], reason=type(error).__name__)
 
 
-def _unknown(order: dict[str, Any], error: Exception) -> dict[str, Any]:
-    return {"stage": order["stage"], "reason": type(error).__name__}
+def _out_of_memory(error: BaseException) -> bool:
+    """Libraries that get no memory say so in their own words, or fail in some other way while there is none."""
+    told = isinstance(error, MemoryError) or getattr(error, "errno", 0) == errno.ENOMEM
+    if told or any(words in str(error) for words in _NO_MEMORY):
+        return True
+    if isinstance(error, PipelineError):  # the stage knows what it met, unless what it met was this
+        return error.__context__ is not None and _out_of_memory(error.__context__)
+    # While the error is held, so is what its frames hold: what was missing then is missing now.
+    try:
+        mmap.mmap(-1, _ENOUGH_BYTES).close()
+    except OSError:
+        return True
+    return False
 
 
 def limit(limits: dict[str, int]) -> None:

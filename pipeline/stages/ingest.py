@@ -21,7 +21,7 @@ MEDIA = "media.json"
 
 def ingest(task: IngestTask, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> IngestFacts:
     """What the file `inputs["source"]` is, and which encoder this worker has. Raises what `probe` raises."""
-    media = probe(inputs["source"], task.limits, tick)
+    media = replace(probe(inputs["source"], task.limits, tick), sha256=task.sha256)
     out.path(MEDIA).write_text(to_json(media), encoding="utf-8")
     out.done(MEDIA)
     return IngestFacts(media=replace(media, keyframes=()), encoder=fingerprint())

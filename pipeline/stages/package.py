@@ -15,7 +15,7 @@ from pathlib import Path
 from pipeline.errors import PipelineError
 from pipeline.media.timeline import AAC_FRAME, keyframes, segment_starts
 from pipeline.presentation.compose import unique_names
-from pipeline.presentation.languages import language_name
+from pipeline.presentation.language_names import language_name
 from pipeline.presentation.model import Track
 from pipeline.stages.contract import Outputs, Tick
 from pipeline.tasks import AudioRendition, Blueprint, PackageTask, Part, PartsFacts, Rung, Segment, Timeline, from_json

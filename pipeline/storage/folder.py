@@ -23,16 +23,18 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 from pipeline.errors import PipelineError
-from pipeline.ports import ObjectNotFound, PreconditionFailed, StoredObject
+from pipeline.ports import Moved, ObjectNotFound, PreconditionFailed, StoredObject
 from pipeline.storage.naming import check_key, check_prefix
 
 _OURS = ".reelway"
 _ABANDONED_S = 24 * 3600
 """A temporary file that nobody has written to for so long belongs to a process that died."""
 _COPY_BYTES = 16 * 1024**2
+_SYNC_BLOCKS = 16
 
 # Some file systems (exFAT, many network mounts) have no hard links; these are the ways they say so.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -56,7 +58,15 @@ class FolderStorage:
 
     # -- the port -----------------------------------------------------------------------------------------------------
 
-    def put(self, key: str, body: bytes | Path, *, absent: bool = False, match: str | None = None) -> StoredObject:
+    def put(
+        self,
+        key: str,
+        body: bytes | Path,
+        *,
+        absent: bool = False,
+        match: str | None = None,
+        moved: Moved | None = None,
+    ) -> StoredObject:
         """See the port. A file is copied (its blocks are shared where the file system can), never linked.
 
         Raises `OSError` where the file `body` cannot be opened: that is the caller's file, not the storage's.
@@ -66,7 +76,7 @@ class FolderStorage:
             raise ValueError("an object cannot be absent and match")
         with _source(body) as source, self._translated():
             self._tidy()
-            with self._temporary(source) as temporary:
+            with self._temporary(source, moved) as temporary:
                 status = self._create(temporary, path) if absent else self._replace(temporary, path, match)
             return _stored(key, status)
 
@@ -154,7 +164,7 @@ class FolderStorage:
         return status
 
     @contextmanager
-    def _temporary(self, source: bytes | int) -> Iterator[Path]:
+    def _temporary(self, source: bytes | int, moved: Moved | None) -> Iterator[Path]:
         """A synced file in the hidden folder with the content of `source`; gone afterwards, whatever happens."""
         self._make(self._root / _OURS / "tmp")
         path = self._root / _OURS / "tmp" / secrets.token_hex(12)
@@ -162,7 +172,7 @@ class FolderStorage:
             # 0o666: the umask decides who else may read, as for any file; a web server might.
             file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
             try:
-                _fill(file, source)
+                _fill(file, source, moved or _untold)
                 _date(file, time.time_ns())
                 os.fsync(file)
             finally:
@@ -268,26 +278,51 @@ def _source(body: bytes | Path) -> Iterator[bytes | int]:
         yield file.fileno()
 
 
-def _fill(target: int, source: bytes | int) -> None:
+def _untold() -> None:
+    pass
+
+
+def _fill(target: int, source: bytes | int, moved: Moved) -> None:
     if isinstance(source, int):
-        _copy(source, target)
-        return
-    rest = memoryview(source)
+        _copy(source, target, moved)
+    else:
+        _write(target, source)
+
+
+def _write(target: int, data: bytes) -> None:
+    rest = memoryview(data)
     while rest:
         rest = rest[os.write(target, rest) :]
 
 
-def _copy(source: int, target: int) -> None:
+def _copy(source: int, target: int, moved: Moved) -> None:
     """Copy a whole file. The kernel shares the blocks (reflink) on file systems that can."""
+    moved = _synced(target, moved)
     try:
-        while os.copy_file_range(source, target, 1 << 30):
-            pass
+        while os.copy_file_range(source, target, _COPY_BYTES):
+            moved()
     except (AttributeError, OSError) as error:  # AttributeError: there is no such call outside Linux
         if isinstance(error, OSError) and error.errno not in _NO_RANGE_COPY:
             raise
     # From where the kernel stopped: usually the end. /proc and some FUSE mounts answer 0 before it.
     while block := os.read(source, _COPY_BYTES):
-        _fill(target, block)
+        _write(target, block)
+        moved()
+
+
+def _synced(target: int, moved: Moved) -> Moved:
+    """`moved` for every block of a copy, with what is written so far on the disk now and then.
+
+    Else the last sync would write gigabytes at once, for minutes in which nothing seems to move.
+    """
+    blocks = count(1)
+
+    def told() -> None:
+        if next(blocks) % _SYNC_BLOCKS == 0:
+            os.fsync(target)
+        moved()
+
+    return told
 
 
 def _date(file: int | Path, mtime_ns: int) -> None:

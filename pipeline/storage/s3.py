@@ -17,12 +17,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from pipeline.errors import PipelineError
-from pipeline.ports import ObjectNotFound, PreconditionFailed, StoredObject
+from pipeline.ports import Moved, ObjectNotFound, PreconditionFailed, StoredObject
 from pipeline.storage.naming import cache_control, check_key, check_prefix, content_type
 
 if TYPE_CHECKING:
@@ -84,20 +85,28 @@ class S3Storage:
 
     # -- the port -----------------------------------------------------------------------------------------------------
 
-    def put(self, key: str, body: bytes | Path, *, absent: bool = False, match: str | None = None) -> StoredObject:
+    def put(
+        self,
+        key: str,
+        body: bytes | Path,
+        *,
+        absent: bool = False,
+        match: str | None = None,
+        moved: Moved | None = None,
+    ) -> StoredObject:
         """See the port. Raises `OSError` where the file `body` cannot be read: that is the caller's file."""
         check_key(key)
         condition = _condition(absent, match)
         size = body.stat().st_size if isinstance(body, Path) else len(body)
-        with _translated(key, conditional=bool(condition)):
+        with _told(), _translated(key, conditional=bool(condition)):
             if isinstance(body, bytes):
                 etag = self._put_once(key, body, condition)
             elif size <= _SINGLE_BYTES:
                 with body.open("rb") as file:
-                    etag = self._put_once(key, file, condition)
+                    etag = self._put_once(key, _Watched(file, moved) if moved else file, condition)
             else:
                 self._foresee(key, absent, match)
-                etag = self._put_parts(key, body, size, condition)
+                etag = self._put_parts(key, body, size, condition, moved)
         return StoredObject(key=key, size=size, etag=etag)
 
     def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
@@ -177,11 +186,11 @@ class S3Storage:
             if (absent and stored is not None) or (match is not None and (stored is None or stored.etag != match)):
                 raise PreconditionFailed(key)
 
-    def _put_parts(self, key: str, path: Path, size: int, condition: Any) -> str:
+    def _put_parts(self, key: str, path: Path, size: int, condition: Any, moved: Moved | None) -> str:
         target: Any = {"Bucket": self._bucket, "Key": self._name(key)}
         target["UploadId"] = self._client.create_multipart_upload(**target, **_headers(key))["UploadId"]
         try:
-            parts: Any = {"Parts": self._send_parts(target, path, size)}
+            parts: Any = {"Parts": self._send_parts(target, path, size, moved)}
             return _bare(self._client.complete_multipart_upload(**target, MultipartUpload=parts, **condition)["ETag"])
         except BaseException:
             # Parts of an upload that nobody completes cost money and are in no listing.
@@ -189,14 +198,15 @@ class S3Storage:
                 self._client.abort_multipart_upload(**target)
             raise
 
-    def _send_parts(self, target: Any, path: Path, size: int) -> Sequence[CompletedPartTypeDef]:
+    def _send_parts(self, target: Any, path: Path, size: int, moved: Moved | None) -> Sequence[CompletedPartTypeDef]:
         part_bytes = max(_PART_BYTES, -(-size // _MAX_PARTS))
 
         def send(number: int) -> CompletedPartTypeDef:
             with path.open("rb") as file:
                 file.seek((number - 1) * part_bytes)
                 block = file.read(part_bytes)
-            reply = self._client.upload_part(**target, PartNumber=number, Body=block)
+            body: Any = _Watched(BytesIO(block), moved) if moved else block
+            reply = self._client.upload_part(**target, PartNumber=number, Body=body)
             return {"PartNumber": number, "ETag": reply["ETag"]}
 
         with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="upload") as pool:
@@ -229,6 +239,38 @@ class S3Storage:
             reply = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True})
         if errors := reply.get("Errors"):
             raise _error(errors[0].get("Code", "?"), 0, "DeleteObjects")
+
+
+class _Stopped(BaseException):
+    """What `moved` raised. No `Exception`: the client would take that for a failure of the network, and send again."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+        super().__init__()
+
+
+class _Watched:
+    """A body that tells whenever some of it was read to be sent: one part alone can take minutes on a slow line."""
+
+    def __init__(self, body: BinaryIO, moved: Moved) -> None:
+        self._body = body
+        self._moved = moved
+        self.seek, self.tell = body.seek, body.tell
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            self._moved()
+        except BaseException as error:
+            raise _Stopped(error) from error
+        return self._body.read(size)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except _Stopped as stopped:
+        raise stopped.error from None
 
 
 def _condition(absent: bool, match: str | None) -> dict[str, str]:

@@ -16,11 +16,13 @@ import pytest
 from builders import a_blueprint, a_profile, a_request, some_ingest_facts
 from redis_server import LossyProxy, RedisServer, redis_server, running_server, shared_server  # noqa: F401
 
-from pipeline.conductor import LEASE_S, READY_DUE_S, Answer, Attempt, Conductor
+from pipeline.conductor import LEASE_S, Answer, Attempt, Conductor
 from pipeline.errors import PipelineError
 from pipeline.job import (
     CONFLICT,
     JOB_LEVEL,
+    READY_DUE_S,
+    SCHEMA,
     Commit,
     EventDraft,
     Guard,
@@ -31,7 +33,7 @@ from pipeline.job import (
     Status,
     Step,
 )
-from pipeline.memory import GRACE_S, OUTAGE_S, ManualClock, MemoryJobStore, SystemClock
+from pipeline.memory import CLAIM_S, GRACE_S, OUTAGE_S, ManualClock, MemoryJobStore, SystemClock
 from pipeline.ports import Clock, JobStore
 from pipeline.requests import ProcessRequest
 from pipeline.tasks import Blueprint, IngestFacts
@@ -55,6 +57,11 @@ class World(Protocol):
 
     def events(self) -> list[dict[str, Any]]: ...
 
+    def due_entries(self) -> int: ...
+
+    def forget_job(self) -> None:
+        """As if the record of `JOB` had expired."""
+
 
 class MemoryWorld:
     def __init__(self) -> None:
@@ -66,6 +73,12 @@ class MemoryWorld:
 
     def events(self) -> list[dict[str, Any]]:
         return list(self.store.events)
+
+    def due_entries(self) -> int:
+        return len(self.store._due)
+
+    def forget_job(self) -> None:
+        del self.store._jobs[JOB]
 
 
 class RedisWorld:
@@ -83,6 +96,12 @@ class RedisWorld:
     def events(self) -> list[dict[str, Any]]:
         return [json.loads(fields[b"ce"]) for _, fields in self.client.xrange("reelway:events")]
 
+    def due_entries(self) -> int:
+        return int(self.client.zcard("reelway:due"))
+
+    def forget_job(self) -> None:
+        self.client.delete(f"reelway:job:{JOB}")
+
 
 @pytest.fixture(params=["memory", "redis"])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
@@ -96,17 +115,15 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 
 def live(world: World, seconds: float) -> list[Ref]:
     """Time passes while sweepers look; what was due at the end."""
-    found: list[Ref] = []
     while seconds > 0:
+        world.store.due(0)
         world.advance(min(seconds, OUTAGE_S - 1))
         seconds -= OUTAGE_S - 1
-        found = list(world.store.due(1000))
-    return found
+    return list(world.store.due(1000))
 
 
 def settle_in(world: World) -> None:
     """Let the first grace pass: a store that nobody has swept yet may have been away."""
-    world.store.due(1)
     live(world, GRACE_S + 1)
 
 
@@ -270,8 +287,10 @@ def test_a_guard_releases_a_step_when_all_of_its_needs_are_settled(world: World)
 
     assert the_job(world).steps["package"] == replace(package, status=Status.READY)
     assert world.store.take({"package": 9}) == [Ref(job=JOB, step="package")]
-    settle_in(world)
-    assert Ref(job=JOB, step="package") in live(world, READY_DUE_S + 1)
+    live(world, READY_DUE_S - 1)
+    assert world.store.take({"package": 9}) == []
+    live(world, 2)
+    assert world.store.take({"package": 9}) == [Ref(job=JOB, step="package")], "its ticket was lost"
 
 
 def test_a_guard_moves_nothing_that_has_moved_already(world: World) -> None:
@@ -318,14 +337,79 @@ def take_all(store: JobStore) -> list[Ref]:
 # -- leases and the due index -----------------------------------------------------------------------------------------
 
 
+def waiting_step(name: str) -> Step:
+    return a_step(name, status=Status.RETRYING)
+
+
 def test_what_is_due_comes_oldest_first_and_within_the_limit(world: World) -> None:
     settle_in(world)
-    world.store.commit(creating(*map(a_step, "abcd"), due={"a": 3.0, "b": 1.0, "c": 2.0, "d": 60.0, JOB_LEVEL: 2.5}))
+    due = {"a": 3.0, "b": 1.0, "c": 2.0, "d": 60.0, JOB_LEVEL: 2.5}
+    world.store.commit(creating(*map(waiting_step, "abcd"), due=due))
     assert list(world.store.due(10)) == []
-    assert [ref.step for ref in live(world, 4)] == ["b", "c", JOB_LEVEL, "a"]
+    world.advance(4)
     assert [ref.step for ref in world.store.due(2)] == ["b", "c"]
-    world.store.commit(changing(due={"b": None, "c": 5.0}))
     assert [ref.step for ref in world.store.due(10)] == [JOB_LEVEL, "a"]
+    world.store.commit(changing(due={"b": None, "c": 15.0}))
+    assert [ref.step for ref in live(world, CLAIM_S)] == [JOB_LEVEL, "a"]
+
+
+def test_what_was_claimed_is_shown_to_nobody_for_a_while(world: World) -> None:
+    """So sweepers share the work, and what nobody can decide holds up nobody."""
+    settle_in(world)
+    poison = {f"p{n:03d}": 1.0 for n in range(150)}
+    world.store.commit(creating(*map(waiting_step, [*poison, "last"]), due={**poison, "last": 2.0}))
+    world.advance(3)
+    shown = [[ref.step for ref in world.store.due(100)] for _ in range(3)]
+    assert [len(steps) for steps in shown] == [100, 51, 0]
+    assert shown[1][-1] == "last"
+    assert len(set(shown[0] + shown[1])) == 151
+    assert live(world, CLAIM_S - 1) == []
+    assert len(live(world, 2)) == 151, "nobody dealt with them"
+
+
+def test_what_was_claimed_can_be_decided_until_its_due_time_is_set_again(world: World) -> None:
+    settle_in(world)
+    world.store.commit(creating(RUNNING, waiting_step("b"), due={"a": 1.0, "b": 1.0}))
+    world.advance(2)
+    assert [ref.step for ref in world.store.due(10)] == ["a", "b"]
+    assert world.store.renew(Ref(job=JOB, step="a"), "2-good", LEASE_S)
+    assert not world.store.commit(changing(overdue="a", due={"a": None})).applied, "renewed since"
+    assert world.store.commit(changing(overdue="b", due={"b": 5.0})).applied
+    assert not world.store.commit(changing(overdue="b", due={"b": 5.0})).applied, "decided by another"
+
+
+def test_a_ready_step_whose_ticket_was_lost_is_ready_again_at_its_place(world: World) -> None:
+    settle_in(world)
+    other = creating(a_step("x", stage="audio"), rank=3, due={"x": READY_DUE_S})
+    assert other.header is not None
+    world.store.commit(replace(other, job="job-0", header=replace(other.header, id="job-0")))
+    world.store.commit(creating(a_step("a"), a_step("b"), rank=20, due={"a": READY_DUE_S, "b": READY_DUE_S}))
+    early = creating(a_step("c"), rank=10, due={"c": READY_DUE_S})
+    assert early.header is not None
+    world.store.commit(replace(early, job="job-2", header=replace(early.header, id="job-2")))
+    assert len(world.store.take({"transcode": 9, "audio": 9})) == 4
+    assert world.store.take({"transcode": 9, "audio": 9}) == []
+
+    assert live(world, READY_DUE_S + 1) == [], "nothing for a sweeper to decide"
+
+    assert list(map(str, world.store.take({"transcode": 9, "audio": 9}))) == [
+        "job-2/c", "job-1/a", "job-1/b", "job-0/x",
+    ]  # fmt: skip
+    assert live(world, READY_DUE_S + 1) == []
+    assert len(world.store.take({"transcode": 9})) == 3, "and again, if need be"
+
+
+def test_what_belongs_to_no_record_goes_away(world: World) -> None:
+    settle_in(world)
+    world.store.commit(creating(waiting_step("a"), due={"a": 1.0}))
+    ended = replace(the_job(world), status=JobStatus.FAILED)
+    world.store.commit(changing(header=ended, due={"a": 1.0, JOB_LEVEL: 1.0}))
+    world.advance(2)
+    assert [ref.step for ref in world.store.due(9)] == [JOB_LEVEL]
+    live(world, 1000)
+    world.forget_job()
+    assert live(world, CLAIM_S + 1) == []
+    assert world.due_entries() == 0
 
 
 def test_a_lease_is_renewed_by_its_fence_alone(world: World) -> None:
@@ -341,7 +425,7 @@ def test_a_lease_is_renewed_by_its_fence_alone(world: World) -> None:
     assert world.store.renew(ref, "2-good", LEASE_S)
     assert ref not in live(world, LEASE_S - 1)
     assert live(world, 2) == [ref]
-    assert world.store.renew(ref, "2-good", LEASE_S), "an expired lease that nobody took"
+    assert world.store.renew(ref, "2-good", LEASE_S), "an expired lease that nobody took, though a sweeper looks at it"
 
     job = replace(the_job(world), status=JobStatus.CANCELLED)
     world.store.commit(changing(header=job))
@@ -359,11 +443,11 @@ def test_a_renewed_lease_is_not_taken_away(world: World) -> None:
 def test_after_an_outage_no_lease_is_judged_for_a_while(world: World) -> None:
     settle_in(world)
     steps = [replace(RUNNING, id=f"r{n}") for n in range(7)]
-    world.store.commit(creating(*steps, a_step("ready"), due={**{s.id: 1.0 for s in steps}, "ready": 2.0}))
+    world.store.commit(creating(*steps, waiting_step("b"), due={**{s.id: 1.0 for s in steps}, "b": 2.0}))
     world.advance(OUTAGE_S + 1)
-    assert [ref.step for ref in world.store.due(3)] == ["ready"], "leases do not hide what is behind them"
-    assert [ref.step for ref in live(world, GRACE_S - 2)] == ["ready"]
-    assert len(live(world, 4)) == 8
+    assert [ref.step for ref in world.store.due(3)] == ["b"], "leases do not hide what is behind them"
+    assert [ref.step for ref in live(world, GRACE_S - 2)] == ["b"]
+    assert len(live(world, 4)) == 7
 
 
 # -- endings ----------------------------------------------------------------------------------------------------------
@@ -381,7 +465,7 @@ def test_an_ended_job_is_forgotten_by_the_indexes(world: World) -> None:
 
     tidied = changing(job_in=frozenset({JobStatus.CANCELLED}), due={JOB_LEVEL: None}, forget=True)
     assert world.store.commit(tidied) == Outcome(applied=True)
-    assert live(world, 4) == []
+    assert live(world, CLAIM_S + 4) == []
     assert the_job(world).status is JobStatus.CANCELLED
 
 
@@ -557,7 +641,7 @@ def test_a_job_from_acceptance_to_ready(world: World) -> None:
     ended = conductor.sweep(Ref(job="request-1", step=JOB_LEVEL))
     assert ended is not None
     conductor.tidied(ended)
-    assert live(world, 4) == []
+    assert live(world, 60) == []
 
 
 def test_cancel_ends_a_job_once_and_until_publishing(world: World) -> None:
@@ -614,9 +698,9 @@ def test_a_lost_ticket_is_sent_again(world: World) -> None:
     settle_in(world)
     a_conductor(world).accept(a_request())
     (ref,) = world.store.take({"ingest": 9})
-    assert ref not in live(world, READY_DUE_S - 2)
-    assert live(world, 4) == [ref]
-    a_conductor(world).sweep(ref)
+    live(world, READY_DUE_S - 2)
+    assert world.store.take({"ingest": 9}) == []
+    live(world, 4)
     assert world.store.take({"ingest": 9}) == [ref]
 
 
@@ -662,6 +746,69 @@ def test_the_record_of_an_ended_job_expires_and_leaves_nothing_due(client: Any) 
     client.delete("reelway:job:request-1")  # as if it had expired before it was tidied
     assert live(world, 4) == []
     assert client.zcard("reelway:due") == 0
+
+
+def test_an_asset_expires_with_the_record_of_its_last_job(client: Any) -> None:
+    store = RedisJobStore(client, keep_s=100)
+
+    def lasts() -> bool:
+        left = client.ttl(f"reelway:asset:{ASSET}")
+        assert left == -1 or 0 < left <= 100
+        return bool(left == -1)
+
+    def run(job: str) -> None:
+        made = creating(a_step("a"), events=(an_event(),))
+        assert made.header is not None
+        assert store.commit(replace(made, job=job, header=replace(made.header, id=job))).applied
+
+    def end(job: str) -> None:
+        found = store.job(job)
+        assert found is not None
+        ended = replace(found, status=JobStatus.SUCCEEDED)
+        assert store.commit(changing(job=job, header=ended)).applied
+
+    store.append(ASSET, an_event("request.refused"))
+    assert not lasts(), "a refused request leaves nothing for ever"
+    run("job-1")
+    assert lasts()
+    run("job-2")
+    end("job-1")
+    assert lasts(), "another job is at work"
+    store.append(ASSET, an_event("request.refused"))
+    assert lasts()
+    end("job-2")
+    assert not lasts()
+    tidied = changing(job="job-2", job_in=frozenset({JobStatus.SUCCEEDED}), due={JOB_LEVEL: None}, forget=True)
+    assert store.commit(tidied).applied
+    assert not lasts()
+    run("job-3")
+    assert lasts(), "a new life"
+    end("job-3")
+    assert not lasts()
+
+
+def test_a_record_of_a_newer_worker_is_left_alone(client: Any) -> None:
+    """Whatever its form: only `schema` is read of its header, and nothing of its steps."""
+    world = RedisWorld(client)
+    settle_in(world)
+    conductor = a_conductor(world)
+    ingested(conductor)
+    ref = Ref(job="request-1", step="part-000")
+    client.hset("reelway:job:request-1", "header", json.dumps({"schema": SCHEMA + 1, "steps": "elsewhere"}))
+    client.hset("reelway:job:request-1", "step:part-001", b"another form")
+    before = client.hgetall("reelway:job:request-1")
+
+    job = world.store.job("request-1")
+    assert job is not None
+    assert (job.id, job.asset, job.schema, job.status) == ("request-1", "asset000001", SCHEMA + 1, JobStatus.ACTIVE)
+    assert conductor.begin(ref, "w") is None
+    assert not conductor.cancel("request-1")
+    assert conductor.accept(a_request()).schema == SCHEMA + 1, "accepting it again is accepting it once"
+    assert conductor.sweep(ref) is None
+    assert conductor.sweep(Ref(job="request-1", step=JOB_LEVEL)) is None
+    assert client.hgetall("reelway:job:request-1") == before
+    client.hset("reelway:job:request-1", "status", "postponed")
+    assert conductor.sweep(Ref(job="request-1", step=JOB_LEVEL)) is None
 
 
 def test_wakes_and_stops_are_published_with_the_commit(client: Any) -> None:

@@ -22,7 +22,7 @@ from presentations import ASSET, NTSC, audio_track
 from pipeline.errors import PipelineError
 from pipeline.ports import ObjectNotFound, PreconditionFailed, Storage
 from pipeline.presentation.compose import compose
-from pipeline.presentation.hls import render_hls
+from pipeline.presentation.hls import render_playlists
 from pipeline.presentation.model import Effect, Presentation
 from pipeline.presentation.publish import latest, publish, render_doors
 from pipeline.storage import open_storage
@@ -157,6 +157,33 @@ def test_a_file_that_is_not_there_is_the_callers_error(storage: Storage, tmp_pat
         storage.put("key", tmp_path / "nothing")
 
     assert storage.stat("key") is None
+
+
+@pytest.mark.parametrize("size", [900_000, 33 * 1024**2], ids=["in one request", "in parts"])
+def test_a_file_on_its_way_shows_that_it_moves_and_can_be_stopped(storage: Storage, tmp_path: Path, size: int) -> None:
+    class Enough(Exception):
+        pass
+
+    def enough_after(calls: int) -> Callable[[], None]:
+        left = iter(range(calls - 1))
+
+        def moved() -> None:
+            if next(left, None) is None:
+                raise Enough
+
+        return moved
+
+    source = tmp_path / "source"
+    source.write_bytes(os.urandom(size))
+    moves: list[int] = []
+    storage.put("whole", source, moved=lambda: moves.append(1))
+    assert len(moves) >= max(1, size // (16 * 1024**2))
+    assert storage.get("whole") == source.read_bytes()
+
+    for calls in (1, len(moves)):
+        with pytest.raises(Enough):
+            storage.put("broken", source, moved=enough_after(calls))
+        assert storage.stat("broken") is None
 
 
 def test_create_only_never_replaces(storage: Storage) -> None:
@@ -331,7 +358,7 @@ def test_publishers_that_race_lose_nothing(storage: Storage) -> None:
     last = latest(storage, ASSET)
     assert last is not None
     assert {track.id for track in last.tracks} == {f"audio-{number}-en" for number in range(4)}
-    for key, text in {**render_hls(last), **render_doors(last)}.items():
+    for key, text in {**render_playlists(last), **render_doors(last)}.items():
         assert storage.get(key).decode() == text
 
 

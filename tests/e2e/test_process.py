@@ -63,13 +63,18 @@ class Run:
         marker, found = str(self.out).encode(), []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and int(entry.name) != os.getpid():
-                try:
-                    words = (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes()
-                except OSError:
-                    continue
+                words = b"".join(read(entry / name) for name in ("environ", "cmdline"))
                 if marker in words:
                     found.append(int(entry.name))
         return found
+
+
+def read(file: Path) -> bytes:
+    """What is readable of a file in /proc: a worker hides its environment, and processes come and go."""
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
 
 
 @pytest.fixture

@@ -57,6 +57,40 @@ def flood(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> No
             file.write(bytes(1 << 20))
 
 
+def _leave(bytes_: int) -> list[bytearray]:
+    """Take memory until only so much of the address space is left."""
+    hoard = []
+    while True:
+        try:
+            hoard.append(bytearray(1024**2))
+        except MemoryError:
+            break
+    del hoard[-(bytes_ // 1024**2) or len(hoard) :]
+    return hoard
+
+
+def load_more(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> None:
+    """Load a library that finds no room."""
+    hoard = _leave(0)
+    import sqlite3  # noqa: F401
+
+    raise AssertionError(len(hoard))
+
+
+def swallow(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> None:
+    """Fail in words that say nothing of memory, as encoders do."""
+    hoard = _leave(16 * 1024**2)
+    raise ValueError(f"generic error in an external library after {len(hoard)}")
+
+
+def explain(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> None:
+    """Take a failed allocation for something else."""
+    try:
+        raise RuntimeError("mkl_malloc: failed to allocate memory")
+    except RuntimeError as error:
+        raise PipelineError("speech_model_missing", model="tiny.en") from error
+
+
 def call_home(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> None:
     """Reach for the listener whose port the task's source names."""
     socket.create_connection(("127.0.0.1", int(task.source)), timeout=2).close()

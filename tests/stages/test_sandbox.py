@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -97,6 +100,25 @@ def test_a_memory_bomb_is_out_of_memory(nursery: Nursery, turn: Callable[[str, s
     assert caught.value.params["limit_bytes"] == SMALL.memory_bytes
 
 
+@pytest.mark.parametrize("function", ["load_more", "swallow", "explain"])
+def test_whatever_a_library_says_without_memory_is_out_of_memory(
+    function: str, nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path
+) -> None:
+    turn("audio", function)
+    with pytest.raises(PipelineError) as caught:
+        run(nursery, tmp_path)
+    assert caught.value.code == "stage_out_of_memory"
+
+
+def test_a_limit_below_what_python_itself_takes_is_out_of_memory(nursery: Nursery, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    child = nursery.child()
+    with pytest.raises(PipelineError) as caught:
+        list(child.run("audio", a_task(), {}, tmp_path / "out", replace(SMALL, memory_bytes=1024**2)))
+    child.close()
+    assert caught.value.code == "stage_out_of_memory"
+
+
 def test_an_endless_file_is_stopped_at_its_limit(
     nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path
 ) -> None:
@@ -112,6 +134,50 @@ def test_a_child_knows_no_secret(nursery: Nursery, turn: Callable[[str, str], No
         run(nursery, tmp_path)
     assert "PATH" in str(caught.value.params["detail"])
     assert "AWS" not in str(caught.value.params["detail"])
+
+
+_SPIED_ON = """
+import ctypes, os
+from pathlib import Path
+from pipeline.sandbox import hide
+
+def spy():
+    if os.fork() == 0:
+        for name in ("environ", "mem"):
+            try:
+                with Path(f"/proc/{os.getppid()}/{name}").open("rb") as file:
+                    found = name == "mem" or b"canary" in file.read()
+            except PermissionError:
+                found = False
+            print(name, found, flush=True)
+        os._exit(0)
+    os.wait()
+
+if os.geteuid() == 0:  # root may read everything
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+ctypes.CDLL(None).prctl(4, 1)  # as it is where nobody has changed the user
+spy()
+hide()
+spy()
+"""
+
+
+def test_a_child_cannot_read_the_secrets_of_its_worker(nursery: Nursery, require: Require) -> None:
+    """Neither its environment nor its memory, though both run as the same user."""
+    require(sys.platform.startswith("linux"), "only Linux shows processes as files")
+    done = subprocess.run(
+        [sys.executable, "-c", _SPIED_ON],
+        env={"AWS_SECRET_ACCESS_KEY": "canary", "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    before, after = done.stdout.splitlines()[:2], done.stdout.splitlines()[2:]
+    assert before[0] == "environ True", "else this test would test nothing"
+    assert after == ["environ False", "mem False"]
+    assert ctypes.CDLL(None).prctl(3) == 0, "whoever has started a nursery hides"
 
 
 def test_a_child_has_no_network(
@@ -147,6 +213,44 @@ def test_a_nursery_that_was_killed_is_replaced(nursery: Nursery) -> None:
     assert second.hello() in ("none", "open")
     first.close()
     second.close()
+
+
+def test_a_child_that_goes_with_its_nursery_was_interrupted(
+    nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path
+) -> None:
+    """Not out of memory: it is worth another try."""
+    turn("audio", "hang")
+    (tmp_path / "out").mkdir()
+    child = nursery.child()
+    messages = child.run("audio", a_task(), {}, tmp_path / "out", SMALL)
+    while "done" not in next(messages):
+        pass
+    os.kill(nursery_pid(child), signal.SIGKILL)
+    with pytest.raises(PipelineError) as caught:
+        list(messages)
+    child.close()
+    assert (caught.value.code, caught.value.retryable) == ("stage_interrupted", True)
+
+
+def test_a_new_nursery_is_not_asked_for_children_of_the_old_one(
+    nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path
+) -> None:
+    turn("audio", "hang")
+    old = nursery.child()
+    old.hello()
+    os.kill(nursery_pid(old), signal.SIGKILL)
+    new = nursery.child()
+    new.hello()
+    mother = nursery_pid(new)
+
+    old.close()
+
+    assert Path(f"/proc/{new.pid}").exists()
+    new.close()
+    newest = nursery.child()
+    newest.hello()
+    assert nursery_pid(newest) == mother
+    newest.close()
 
 
 def nursery_pid(child: Child) -> int:

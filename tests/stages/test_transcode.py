@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from makers import beep_starts, flashes, make_clip, read_frame_number
+from presentations import frame_ticks
 from running import Clip, Folder, Made, ignored, opened
 
 from pipeline.errors import PipelineError
@@ -31,7 +32,7 @@ def numbers(made: Made) -> list[int]:
 
 def assert_on_grid(clip: Clip, made: list[Made]) -> None:
     """Segments and forced keyframes lie where the grid says, the same in every rung, and nobody complains."""
-    grid, ticks = clip.timeline, clip.timeline.frame_ticks
+    grid, ticks = clip.timeline, frame_ticks(clip.timeline)
     starts = [start * ticks for start in segment_starts(grid)]
     ends = [*starts[1:], grid.frames * ticks]
     for rendition in made:
@@ -140,7 +141,7 @@ def test_a_source_that_cannot_be_seeked_is_read_from_its_beginning(tmp_path: Pat
 def test_a_forced_cut_is_a_segment_boundary_in_every_rung(tmp_path: Path) -> None:
     clip = opened(make_clip(tmp_path / "clip.mp4", seconds=3, size=(640, 360)), segment=2, cuts=(Fraction("0.9"),))
     _, made = clip.transcode(tmp_path, "240p", "360p")
-    assert [segment.start // clip.timeline.frame_ticks for segment in made[0].part.segments] == [0, 23, 50]
+    assert [segment.start // frame_ticks(clip.timeline) for segment in made[0].part.segments] == [0, 23, 50]
     assert_on_grid(clip, made)
 
 
@@ -149,7 +150,7 @@ def test_segments_are_handed_over_as_they_are_complete(tmp_path: Path) -> None:
     out = Folder(root=tmp_path)
     transcode(clip.task(clip.rungs("240p", "360p")), {"source": clip.path}, out, ignored)
     order = [Path(name).name for name in out.completed]
-    ticks = clip.timeline.frame_ticks * 25
+    ticks = frame_ticks(clip.timeline) * 25
     assert sorted(order[:4]) == ["0.m4s", "0.m4s", "init.mp4", "init.mp4"]
     assert order[4:6] == [f"{ticks}.m4s"] * 2
     assert order[6:] == [f"{2 * ticks}.m4s"] * 2

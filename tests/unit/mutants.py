@@ -10,12 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.conductor import READY_DUE_S, Attempt, Conductor, Decision
+from books import Books, MemoryBooks
+
+from pipeline.conductor import Attempt, Conductor, Decision
 from pipeline.document import load
 from pipeline.errors import PipelineError
 from pipeline.events import envelope, seal
 from pipeline.job import (
     JOB_LEVEL,
+    READY_DUE_S,
     AssetRecord,
     Commit,
     EventDraft,
@@ -29,7 +32,7 @@ from pipeline.job import (
     Status,
     Step,
 )
-from pipeline.memory import MemoryJobStore, _Asset
+from pipeline.memory import ManualClock, MemoryJobStore, _Asset
 from pipeline.ports import JobStore
 
 
@@ -39,6 +42,9 @@ class Mutant:
 
     conductor: type[Conductor] = Conductor
     store: type[MemoryJobStore] = MemoryJobStore
+
+    def books(self, clock: ManualClock) -> Books:
+        return MemoryBooks(self.store(clock))
 
 
 # -- the conductor forgets --------------------------------------------------------------------------------------------
@@ -165,7 +171,25 @@ class EndlessRetries(Conductor):
 
     def _retry(self, job: Job, step: Step, error: PipelineError) -> Commit:
         commit = super()._retry(job, step, error)
-        return replace(commit, steps={name: replace(new, retries=0) for name, new in commit.steps.items()})
+        return replace(commit, steps={name: _untroubled(new) for name, new in commit.steps.items()})
+
+
+def _untroubled(step: Step) -> Step:
+    return replace(step, retries=0, suspicions=0, troubled_ms=None)
+
+
+class ImpatientRetries(Conductor):
+    """Every retry is counted, as if an outage ended after a few."""
+
+    def _worth_a_retry(self, step: Step, error: PipelineError) -> bool:
+        return step.retries < 5
+
+
+class PatientStalls(Conductor):
+    """A file that stalls is tried as long as a storage that does not answer."""
+
+    def _worth_a_retry(self, step: Step, error: PipelineError) -> bool:
+        return super()._worth_a_retry(step, PipelineError("storage_unavailable"))
 
 
 class ForgottenRetry(Conductor):
@@ -202,6 +226,51 @@ class RacingCancel(_RewritingConductor):
     def _rewrite(self, commit: Commit) -> Commit:
         cancels = any(draft.type == "asset.cancelled" for draft in commit.events)
         return replace(commit, revision=None) if cancels else commit
+
+
+class UnpublishingCancel(Conductor):
+    """Cancel asks whether somebody is publishing, but not whether somebody has."""
+
+    def cancel(self, job_id: str) -> bool:
+        def decide(job: Job, asset: AssetRecord) -> Commit | None:
+            if job.publishing:
+                raise PipelineError("asset_busy", asset=job.asset)
+            error = PipelineError("cancelled").document()
+            return self._ending(job, asset, JobStatus.CANCELLED, "asset.cancelled", load(asset.document), error=error)
+
+        return self._carry_out(job_id, decide) is not None
+
+
+class BlindCut(Conductor):
+    """What is left is given up without a look at where it stands."""
+
+    def _cut_short(self, job: Job, asset: AssetRecord) -> Commit:
+        return replace(super()._cut_short(job, asset), expect={})
+
+
+class SilentCut(Conductor):
+    """What is left is given up, and nobody hears of it."""
+
+    def _cut_short(self, job: Job, asset: AssetRecord) -> Commit:
+        commit = super()._cut_short(job, asset)
+        return replace(commit, events=tuple(draft for draft in commit.events if draft.type.startswith("asset.")))
+
+
+class PublishingForEver(Conductor):
+    """A job that published once stays busy to its end."""
+
+    def _settle(self, job: Job, old: Step, new: Step, event: EventDraft) -> Commit:
+        return replace(super()._settle(job, old, new, event), header=None)
+
+
+class ForgottenExposure(Conductor):
+    """A step that lost its worker while it published counts as one that never did."""
+
+    def _swept(self, job: Job, asset: AssetRecord, step_id: str) -> Commit | None:
+        commit = super()._swept(job, asset, step_id)
+        if commit is None:
+            return None
+        return replace(commit, steps={name: replace(new, exposed=False) for name, new in commit.steps.items()})
 
 
 class FatalOptional(Conductor):
@@ -282,15 +351,14 @@ class LastingReady(MemoryJobStore):
 
     def _forget(self, job_id: str, steps: Mapping[str, Step]) -> None:
         for step in steps.values():
-            self._due.pop(Ref(job=job_id, step=step.id), None)
+            self._drop(Ref(job=job_id, step=step.id))
 
 
 class LostTicket(MemoryJobStore):
     """A ready step comes into the ready index once; when its ticket is lost, that was it."""
 
-    def _index(self, commit: Commit, step: Step) -> None:
-        if commit.overdue != step.id:
-            super()._index(commit, step)
+    def _revive(self, ref: Ref, step: Step) -> None:
+        self._look_in(ref, READY_DUE_S)
 
 
 class ZombieRenewal(MemoryJobStore):
@@ -307,8 +375,19 @@ class RenewsTheEnded(MemoryJobStore):
     def renew(self, ref: Ref, fence: str, lease_s: float) -> bool:
         if self._jobs[ref.job].steps[ref.step].fence != fence:
             return False
-        self._due[ref] = self._now() + lease_s
+        self._look_in(ref, lease_s)
         return True
+
+
+class LastingClaim(MemoryJobStore):
+    """A claim outlives the renewal of the lease: the sweeper that was too slow takes the step from a living worker."""
+
+    def renew(self, ref: Ref, fence: str, lease_s: float) -> bool:
+        claimed = ref in self._claimed
+        renewed = super().renew(ref, fence, lease_s)
+        if claimed:
+            self._claimed.add(ref)
+        return renewed
 
 
 class UnwatchedEnd(MemoryJobStore):
@@ -317,7 +396,7 @@ class UnwatchedEnd(MemoryJobStore):
     def _apply(self, commit: Commit) -> Outcome:
         outcome = super()._apply(commit)
         if outcome.settled:
-            self._due.pop(Ref(job=commit.job, step=JOB_LEVEL), None)
+            self._drop(Ref(job=commit.job, step=JOB_LEVEL))
         return outcome
 
 
@@ -334,7 +413,7 @@ class HalfDue(MemoryJobStore):
     def _schedule(self, commit: Commit, released: list[str]) -> None:
         super()._schedule(commit, [])
         for name in released:
-            self._due.pop(Ref(job=commit.job, step=name), None)
+            self._drop(Ref(job=commit.job, step=name))
 
 
 _CONDUCTORS = (
@@ -348,10 +427,17 @@ _CONDUCTORS = (
     StubbornSweep,
     UncountedLosses,
     EndlessRetries,
+    ImpatientRetries,
+    PatientStalls,
     ForgottenRetry,
     SaidOnce,
     LateCancel,
     RacingCancel,
+    UnpublishingCancel,
+    BlindCut,
+    SilentCut,
+    PublishingForEver,
+    ForgottenExposure,
     FatalOptional,
     SharedVersion,
     TwoCommits,
@@ -364,6 +450,7 @@ _STORES = (
     LostTicket,
     ZombieRenewal,
     RenewsTheEnded,
+    LastingClaim,
     UnwatchedEnd,
     EndedIsOpen,
     HalfDue,

@@ -57,6 +57,28 @@ def test_an_effect_that_is_there_changes_nothing() -> None:
     assert _next(first, video_track("360p")) is first
 
 
+def test_a_version_remembers_the_last_event_and_never_an_earlier_one() -> None:
+    """A record that was rebuilt counts in a new epoch; one that forgot what it knew does not take the memory away."""
+
+    def heard(previous: Presentation | None, step: str, epoch: int, sequence: int) -> Presentation:
+        effect = Effect(job="job", step=step)
+        return compose(
+            previous,
+            asset=ASSET,
+            tracks=(video_track(),),
+            effect=effect,
+            duration=NTSC.duration,
+            heard=(epoch, sequence),
+        )
+
+    first = heard(None, "a", 1, 17)
+    second = heard(first, "b", 2, 3)
+    third = heard(second, "c", 1, 20)
+    fourth = heard(third, "d", 2, 9)
+
+    assert [(each.epoch, each.sequence) for each in (first, second, third, fourth)] == [(1, 17), (2, 3), (2, 3), (2, 9)]
+
+
 def test_a_new_version_is_nobodys_yet() -> None:
     """Nonce and playlists belong to the version that was written, not to the one that follows."""
     first = replace(_next(None, video_track()), nonce="abc", playlists="def", epoch=2, sequence=17)

@@ -13,8 +13,9 @@ from toyplans import ToyPlan, ToyPlanner
 from pipeline.conductor import (
     LEASE_S,
     MAX_LOSSES,
-    MAX_RETRIES,
-    READY_DUE_S,
+    MAX_SUSPICIONS,
+    MIN_RETRIES,
+    RETRY_FOR_S,
     Answer,
     Attempt,
     Caption,
@@ -25,8 +26,9 @@ from pipeline.conductor import (
 )
 from pipeline.document import Rendition
 from pipeline.errors import PipelineError
-from pipeline.job import JOB_LEVEL, SCHEMA, JobStatus, Ref, Status, Step
-from pipeline.memory import GRACE_S, ManualClock, MemoryJobStore
+from pipeline.events import ErrorData, Event, RefusalData
+from pipeline.job import JOB_LEVEL, READY_DUE_S, SCHEMA, JobStatus, Ref, Status, Step
+from pipeline.memory import CLAIM_S, GRACE_S, ManualClock, MemoryJobStore
 
 PLAN = ToyPlan(
     first=(Step(id="ingest", stage="ingest"),),
@@ -46,9 +48,8 @@ class Desk:
     def __init__(self, plan: ToyPlan = PLAN) -> None:
         self.clock = ManualClock()
         self.store = MemoryJobStore(self.clock)
-        self.conductor = Conductor(
-            self.store, self.clock, ToyPlanner({"request-1": plan, "request-2": plan}), {"default": a_profile()}
-        )
+        planner = ToyPlanner({"request-1": plan, "request-2": plan})
+        self.conductor = Conductor(self.store, self.clock, planner, {"default": a_profile()}, jitter=lambda: 0.0)
 
     def accept(self) -> None:
         self.conductor.accept(a_request())
@@ -74,10 +75,19 @@ class Desk:
 
     def watch(self, seconds: float) -> Sequence[Ref]:
         """Time passes under the eyes of a sweeper; returns what is due at the end."""
-        for _ in range(round(seconds)):
+        while seconds > 0:
             self.store.due(0)
-            self.clock.advance(1)
+            self.clock.advance(min(1, seconds))
+            seconds -= 1
         return self.store.due(100)
+
+    def fail(self, code: str, step: str = "ingest") -> None:
+        assert self.conductor.fail(self.begin(step), PipelineError(code))
+
+    def wake(self) -> None:
+        """The time of the retry comes."""
+        assert INGEST in self.watch((self.step("ingest").retries and 60) + 1)
+        self.conductor.sweep(INGEST)
 
     def told(self) -> list[str]:
         return [event["type"].removeprefix("dev.reelway.").removesuffix(".v1") for event in self.store.events]
@@ -157,20 +167,63 @@ def test_a_required_step_that_fails_ends_the_job_at_once(desk: Desk) -> None:
     assert desk.told()[-3:] == ["step.failed", "asset.failed", "asset.updated"]
 
 
-def test_a_transient_failure_backs_off_and_tries_again_until_it_is_final(desk: Desk) -> None:
-    for tried in range(MAX_RETRIES):
-        assert desk.conductor.fail(desk.begin("ingest"), PipelineError("storage_unavailable"))
+def test_a_transient_failure_backs_off_and_tries_again(desk: Desk) -> None:
+    for tried in range(MIN_RETRIES):
+        desk.fail("storage_unavailable")
         assert desk.step("ingest").status is Status.RETRYING
-        assert INGEST not in desk.watch(backoff_s(tried) - 1)
-        assert INGEST in desk.watch(1)
+        assert INGEST not in desk.watch(backoff_s(tried) - 0.5)
+        assert INGEST in desk.watch(0.5)
         desk.conductor.sweep(INGEST)
         assert desk.step("ingest").status is Status.READY
-    desk.conductor.fail(desk.begin("ingest"), PipelineError("storage_unavailable"))
+
+
+@pytest.mark.parametrize("code", ["storage_unavailable", "storage_full", "queue_unavailable", "schema_newer"])
+def test_an_outage_around_us_is_waited_for_almost_an_hour_and_not_for_ever(code: str, desk: Desk) -> None:
+    start = desk.clock.now_ms()
+    while desk.status() is JobStatus.ACTIVE:
+        desk.fail(code)
+        if desk.step("ingest").status is Status.RETRYING:
+            desk.wake()
+    waited_s = (desk.clock.now_ms() - start) / 1000
+    assert RETRY_FOR_S <= waited_s <= RETRY_FOR_S + 62
+    assert desk.step("ingest").error == PipelineError(code).document()
+
+
+def test_attempts_that_take_an_hour_each_are_tried_a_few_times_all_the_same(desk: Desk) -> None:
+    for _ in range(MIN_RETRIES):
+        attempt = desk.begin("ingest")
+        desk.clock.advance(RETRY_FOR_S)
+        assert desk.conductor.fail(attempt, PipelineError("storage_unavailable"))
+        desk.wake()
+    desk.fail("storage_unavailable")
     assert desk.status() is JobStatus.FAILED
 
 
-def test_backing_off_doubles_up_to_a_minute() -> None:
-    assert [backoff_s(retries) for retries in (0, 1, 2, 5, 6, 60)] == [1, 2, 4, 32, 60, 60]
+@pytest.mark.parametrize("code", ["stalled", "stage_interrupted"])
+def test_what_may_be_the_file_s_fault_is_counted_and_an_outage_is_not_added(code: str, desk: Desk) -> None:
+    for _ in range(2 * MAX_SUSPICIONS):
+        desk.fail("storage_unavailable")
+        desk.wake()
+    for _ in range(MAX_SUSPICIONS):
+        desk.fail(code)
+        desk.wake()
+    desk.fail(code)
+    assert desk.status() is JobStatus.FAILED
+
+
+def test_backing_off_doubles_up_to_a_minute_and_jitter_shortens_it() -> None:
+    assert [backoff_s(retries) for retries in (0, 1, 2, 5, 6, 60, 5000)] == [1, 2, 4, 32, 60, 60, 60]
+    assert [backoff_s(6, jitter) for jitter in (0.5, 1.0)] == [45, 30]
+
+
+def test_steps_that_failed_together_come_back_one_by_one(desk: Desk) -> None:
+    desk.ingest()
+    desk.conductor.jitter = iter((0.0, 1.0)).__next__
+    for step in ("picture", "caption"):
+        desk.fail("storage_unavailable", step)
+    waits = [event["data"]["retry_in_s"] for event in desk.store.events if "retry_in_s" in event["data"]]
+    assert waits == [1.0, 0.5]
+    assert [ref.step for ref in desk.watch(0.5)] == ["caption"]
 
 
 def test_a_file_that_kills_its_workers_is_given_up(desk: Desk) -> None:
@@ -183,7 +236,7 @@ def test_a_file_that_kills_its_workers_is_given_up(desk: Desk) -> None:
 
 
 def test_a_step_that_is_handed_back_is_ready_and_nothing_is_counted(desk: Desk) -> None:
-    for _ in range(MAX_LOSSES + MAX_RETRIES):
+    for _ in range(MAX_LOSSES + MIN_RETRIES):
         assert desk.conductor.hand_back(desk.begin("ingest"))
     step = desk.step("ingest")
     assert (step.status, step.losses, step.retries) == (Status.READY, 0, 0)
@@ -201,14 +254,24 @@ def test_an_outage_of_the_store_is_not_a_loss(desk: Desk) -> None:
     assert INGEST not in desk.watch(2)
 
 
-def test_a_sweep_that_comes_second_changes_nothing(desk: Desk) -> None:
-    """Two sweepers see the same overdue step: one puts it into the ready index again, the other lets it be."""
+def test_a_step_whose_ticket_was_lost_is_ready_again_and_no_sweeper_has_to_look(desk: Desk) -> None:
     desk.store.take({"ingest": 1})
-    assert INGEST in desk.watch(READY_DUE_S)
-    desk.conductor.sweep(INGEST)
-    assert desk.store.take({"ingest": 9}) == [INGEST]
-    desk.conductor.sweep(INGEST)
+    assert desk.watch(READY_DUE_S - 1) == []
     assert desk.store.take({"ingest": 9}) == []
+    assert desk.watch(2) == []
+    assert desk.store.take({"ingest": 9}) == [INGEST]
+
+
+def test_a_sweep_that_comes_second_changes_nothing(desk: Desk) -> None:
+    """Two sweepers hold a claim on the same step: the first was too slow. One of them wakes it."""
+    desk.fail("storage_unavailable")
+    assert desk.watch(1) == [INGEST]
+    assert desk.watch(CLAIM_S - 1) == [], "it is in hand"
+    assert desk.watch(1) == [INGEST], "it was not done"
+    desk.conductor.sweep(INGEST)
+    assert desk.begin("ingest").step.attempt == 2
+    desk.conductor.sweep(INGEST)
+    assert desk.step("ingest").status is Status.RUNNING
 
 
 def test_a_sweep_does_not_take_a_lease_that_was_renewed_meanwhile(desk: Desk) -> None:
@@ -234,11 +297,25 @@ def test_a_worker_that_lost_its_lease_finishes_nothing_and_publishes_nothing(des
     assert desk.conductor.renew(winner)
 
 
-def test_a_job_can_be_cancelled_until_its_publishing_begins(desk: Desk) -> None:
+def test_a_job_cannot_be_cancelled_while_it_changes_what_the_public_sees(desk: Desk) -> None:
     desk.ingest()
     attempt = desk.begin("picture")
     assert desk.conductor.publishing(attempt)
     assert desk.conductor.publishing(attempt), "the reply may have been lost: saying it again is fine"
+    with pytest.raises(PipelineError, match="asset_busy"):
+        desk.conductor.cancel("request-1")
+    assert desk.conductor.hand_back(attempt)
+    with pytest.raises(PipelineError, match="asset_busy"):  # what the public sees may be half changed
+        desk.conductor.cancel("request-1")
+
+
+def test_a_job_that_published_before_all_is_done_cannot_be_cancelled(desk: Desk) -> None:
+    """Nothing public goes away by a cancel, and nothing public belongs to a cancelled job."""
+    desk.ingest()
+    attempt = desk.begin("caption")
+    assert desk.conductor.publishing(attempt)
+    assert desk.conductor.finish(attempt, Answer())
+    assert desk.status() is JobStatus.ACTIVE
     with pytest.raises(PipelineError, match="asset_busy"):
         desk.conductor.cancel("request-1")
 
@@ -264,6 +341,22 @@ def test_an_ended_job_is_tidied_by_one_sweeper_and_again_if_that_one_dies(desk: 
     assert desk.watch(600) == []
 
 
+def test_storage_is_tidied_when_the_last_worker_has_stopped(desk: Desk) -> None:
+    """One that is told to stop may be in the middle of storing."""
+    end = Ref(job="request-1", step=JOB_LEVEL)
+    desk.ingest()
+    desk.begin("caption", "w2")
+    desk.conductor.fail(desk.begin("picture"), PipelineError("video_file_broken"))
+    assert desk.watch(LEASE_S - 1) == []
+    assert desk.watch(1) == [end]
+
+
+def test_storage_is_tidied_at_once_where_nobody_works_any_more(desk: Desk) -> None:
+    desk.ingest()
+    desk.conductor.fail(desk.begin("picture"), PipelineError("video_file_broken"))
+    assert desk.store.due(10) == [Ref(job="request-1", step=JOB_LEVEL)]
+
+
 def test_a_record_of_a_newer_version_is_left_alone(desk: Desk) -> None:
     job = desk.store.job("request-1")
     assert job is not None
@@ -271,6 +364,21 @@ def test_a_record_of_a_newer_version_is_left_alone(desk: Desk) -> None:
     assert desk.conductor.begin(INGEST, "w1") is None
     assert not desk.conductor.cancel("request-1")
     assert desk.step("ingest").status is Status.READY
+    desk.store._jobs["request-1"] = replace(job, schema=SCHEMA + 1, status=JobStatus.CANCELLED, steps={})
+    assert desk.conductor.sweep(Ref(job="request-1", step=JOB_LEVEL)) is None, "its storage is not ours to tidy"
+
+
+def test_the_world_hears_of_a_request_that_was_refused() -> None:
+    desk = Desk()
+    error = PipelineError("profile_unknown", profile="cinema", available="default")
+    desk.conductor.refuse("asset000001", error, request="request-9", organization="acme", meta={"order": 7})
+    (event,) = map(Event.model_validate, desk.store.events)
+    assert (event.name, event.id, event.subject) == ("request.refused", "request-9.request.refused", "asset000001")
+    assert event.source == "/reelway/acme"
+    assert event.payload == RefusalData(
+        request="request-9", error=ErrorData.model_validate(error.document()), meta={"order": 7}
+    )
+    assert desk.conductor.accept(a_request()).asset == "asset000001", "the asset is as free as before"
 
 
 # -- captions ---------------------------------------------------------------------------------------------------------
@@ -358,3 +466,58 @@ def test_an_asset_without_the_captions_that_failed_is_ready_and_says_so() -> Non
     assert data_of(desk, "subtitle.failed")["error"] == error.document()
     assert data_of(desk, "asset.ready")["missing"] == ["subtitle"]
     assert desk.status() is JobStatus.SUCCEEDED
+
+
+# -- an asset that plays is cancelled ---------------------------------------------------------------------------------
+
+
+def test_a_cancel_of_an_asset_that_plays_gives_up_what_is_optional() -> None:
+    """Captions take as long as the film: nobody has to wait for them, and what plays goes on playing."""
+    desk = spoken_desk()
+    attempt = desk.begin("subtitle")
+    desk.clock.advance(5)
+    told, plays = len(desk.told()), data_of(desk, "asset.playable")["asset"]["video"]
+
+    assert desk.conductor.cancel("request-1")
+
+    assert desk.told()[told:] == ["step.failed", "subtitle.failed", "asset.ready", "asset.updated"]
+    cancelled = PipelineError("cancelled").document()
+    assert data_of(desk, "subtitle.failed")["error"] == data_of(desk, "step.failed")["error"] == cancelled
+    assert data_of(desk, "step.failed")["seconds"] == 5
+    ready = data_of(desk, "asset.ready")
+    assert ready["missing"] == ["subtitle"]
+    assert ready["asset"]["video"] == {**plays, "status": "Completed", "progress": 100}
+    assert (desk.status(), desk.step("subtitle").status) == (JobStatus.SUCCEEDED, Status.FAILED)
+    assert not desk.conductor.renew(attempt), "its worker is told"
+    assert not desk.conductor.publishing(attempt), "and can publish nothing any more"
+    assert not desk.conductor.cancel("request-1")
+    assert desk.watch(LEASE_S - 1) == [], "it may be storing still"
+    assert desk.watch(1) == [Ref(job="request-1", step=JOB_LEVEL)]
+
+
+def test_what_was_never_begun_is_given_up_as_well() -> None:
+    desk = spoken_desk()
+    assert desk.conductor.cancel("request-1")
+    failed = data_of(desk, "step.failed")
+    assert (failed["step"], failed["attempt"], failed["worker"]) == ("subtitle", 0, None)
+    assert "seconds" not in failed
+    assert desk.store.take({"subtitle": 9}) == []
+
+
+def test_a_job_that_published_can_be_cancelled_again_and_while_captions_are_published_it_cannot() -> None:
+    desk = Desk(SPOKEN)
+    desk.accept()
+    desk.ingest()
+    package = desk.begin("package")
+    assert desk.conductor.publishing(package)
+    assert desk.status() is JobStatus.PUBLISHING
+    assert desk.conductor.finish(package, Answer(published=published(1)))
+    assert desk.status() is JobStatus.ACTIVE
+
+    subtitle = desk.begin("subtitle")
+    assert desk.conductor.publishing(subtitle)
+    with pytest.raises(PipelineError, match="asset_busy"):
+        desk.conductor.cancel("request-1")
+    answer = Answer(published=published(2, CAPTION), subtitled=Subtitled(track=CAPTION.id))
+    assert desk.conductor.finish(subtitle, answer)
+    assert "missing" not in data_of(desk, "asset.ready")

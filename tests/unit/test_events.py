@@ -42,7 +42,7 @@ def emitted() -> list[dict[str, Any]]:
     store = MemoryJobStore(ManualClock())
     refusal = RefusalData(request="r-1", error=ErrorData.model_validate(PipelineError("parameter_invalid").document()))
     store.append("asset000001", a_draft(type="request.refused", data=refusal.model_dump(mode="json")))
-    return [event for world in worlds for event in world.store.events] + store.events
+    return [event for world in worlds for event in world.books.events()] + store.events
 
 
 def a_draft(**changes: Any) -> EventDraft:
@@ -106,7 +106,8 @@ def test_a_retry_says_who_failed_and_when_it_goes_on(emitted: list[dict[str, Any
     retries = [event["data"] for event in emitted if event["type"] == f"{PREFIX}.step.retrying.v1"]
     assert all(data["worker"] for data in retries)
     waits = {data["retry_in_s"] for data in retries if data["error"]["code"] == "storage_unavailable"}
-    assert waits <= {1.0, 2.0, 4.0, 8.0, 16.0}
+    assert 1.0 in waits
+    assert all(0.5 <= wait <= 60 for wait in waits)
     assert waits
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from presentations import ASSET, NTSC, audio_track, presentation, text_track, video_track
 
 from pipeline import keys
-from pipeline.presentation.hls import render_hls, render_master, render_playlists
+from pipeline.presentation.hls import render_master, render_playlists
 from pipeline.presentation.model import Presentation, Track, marked_version
 from pipeline.tasks import Segment, Timeline
 
@@ -41,10 +41,15 @@ def _master(shown: Presentation) -> m3u8.M3U8:
     return m3u8.loads(render_master(shown))
 
 
+def _everything(shown: Presentation) -> dict[str, str]:
+    """Every playlist by its storage key, the master at its door among them."""
+    return {keys.hls_door(shown.asset): render_master(shown), **render_playlists(shown)}
+
+
 def test_two_rungs_and_two_languages_are_written_as_before() -> None:
     """Golden files: a change here is a change of what players get; look at it, then write them again."""
     shown = presentation(playlists="1f2e3d4c5b6a")
-    written = render_hls(shown)
+    written = _everything(shown)
 
     assert sorted(written) == sorted([keys.hls_door(ASSET), *(f"{shown.folder}{name}" for name in (
         "video-720p.m3u8", "video-720p.iframes.m3u8", "video-360p.m3u8", "video-360p.iframes.m3u8",
@@ -62,7 +67,7 @@ def captioned(**changes: Any) -> Presentation:
 
 def test_captions_are_written_as_before() -> None:
     shown = captioned(playlists="1f2e3d4c5b6a")
-    written = render_hls(shown)
+    written = _everything(shown)
 
     for key in (keys.hls_door(ASSET), f"{shown.folder}text-en-auto.m3u8"):
         assert written[key] == (GOLDEN / "hls" / "captioned" / posixpath.basename(key)).read_text()
@@ -116,7 +121,7 @@ def test_durations_add_up_and_keep_the_target(timeline: Timeline) -> None:
 @given(timeline=TIMELINES, digest=st.sampled_from(["", "1f2e3d4c5b6a"]))
 def test_every_uri_leads_to_an_object_of_the_presentation(timeline: Timeline, digest: str) -> None:
     shown = presentation(timeline=timeline, playlists=digest)
-    written = render_hls(shown)
+    written = _everything(shown)
     known = set(written)
     for track in shown.tracks:
         known |= {track.init, *(segment.key for segment in track.segments)}

@@ -92,6 +92,24 @@ def test_a_step_waits_for_the_needs_that_are_not_settled() -> None:
     assert not job.settled
 
 
+@pytest.mark.parametrize(
+    ("status", "optional", "exposed", "publishing", "delivered"),
+    [
+        (Status.WAITING, False, False, False, False),
+        (Status.RUNNING, True, False, False, True),
+        (Status.PUBLISHING, True, True, True, True),
+        (Status.READY, False, True, True, False),  # its worker was lost while it published
+        (Status.SUCCEEDED, False, True, False, True),
+    ],
+)
+def test_a_job_knows_whether_it_publishes_and_whether_it_has_delivered(
+    status: Status, optional: bool, exposed: bool, publishing: bool, delivered: bool
+) -> None:
+    step = Step(id="a", stage="work", status=status, optional=optional, exposed=exposed)
+    job = Job(id="j", asset="a", steps={"a": step})
+    assert (job.publishing, job.delivered) == (publishing, delivered)
+
+
 def _reachable(start: Status) -> set[Status]:
     reached, fresh = {start}, {start}
     while fresh:

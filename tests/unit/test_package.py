@@ -8,11 +8,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from presentations import NTSC, audio_track, video_track
+from presentations import NTSC, audio_track, part, video_track
 
 from pipeline.errors import PipelineError
-from pipeline.presentation.languages import NAMES, language_name
-from pipeline.presentation.model import Track
+from pipeline.presentation.language_names import NAMES, language_name
 from pipeline.stages.package import PackageFacts, audio_names, package
 from pipeline.tasks import (
     AudioRendition,
@@ -23,7 +22,6 @@ from pipeline.tasks import (
     Part,
     PartsFacts,
     Rung,
-    Segment,
     from_json,
     to_json,
 )
@@ -47,18 +45,6 @@ RUNGS = (rung("720p", 1280, 720), rung("360p", 640, 360))
 def blueprint(*sounds: AudioRendition, rungs: tuple[Rung, ...] = RUNGS) -> Blueprint:
     media = MediaInfo(format="mp4", size=1, duration=NTSC.duration, start=Fraction(0))
     return Blueprint(media=media, timeline=NTSC, rungs=rungs, audio=sounds or (sound(1),))
-
-
-def part(track: Track, *, digest: str = "same", segments: Sequence[Segment] | None = None) -> Part:
-    return Part(
-        track=track.id,
-        kind=track.kind,
-        codec=track.codec,
-        timescale=track.timescale,
-        init=track.init,
-        init_digest=digest,
-        segments=tuple(track.segments if segments is None else segments),
-    )
 
 
 class NoOutputs:

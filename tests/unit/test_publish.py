@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from presentations import ASSET, NTSC, audio_track, text_track, video_track
+from storages import Interrupted
 
 from pipeline import keys
 from pipeline.errors import PipelineError
-from pipeline.ports import ObjectNotFound, PreconditionFailed, Storage, StoredObject
+from pipeline.ports import Moved, ObjectNotFound, PreconditionFailed, Storage, StoredObject
 from pipeline.presentation.compose import compose
 from pipeline.presentation.hls import render_playlists
 from pipeline.presentation.model import Effect, Presentation, marked_version
-from pipeline.presentation.publish import latest, mend, publish, render_doors
+from pipeline.presentation.publish import NoLongerOurs, latest, mend, publish, render_doors
 from pipeline.storage.folder import FolderStorage
 from pipeline.tasks import from_json
 
@@ -165,6 +167,14 @@ def test_an_effect_is_published_once(storage: Storage) -> None:
     assert_settled(storage, {1})
 
 
+def test_a_later_attempt_is_told_the_version_that_brought_its_effect(storage: Storage) -> None:
+    """Whatever came on top of it meanwhile."""
+    versions = [publish_sound(storage, number) for number in (1, 2, 3, 4)]
+
+    assert [publish_sound(storage, number) for number in (1, 2, 3, 4)] == versions
+    assert_settled(storage, {1, 2, 3, 4})
+
+
 def test_more_versions_than_four_digits(storage: Storage) -> None:
     publish_sound(storage, 1)
     body = json.loads(storage.get(f"{keys.version(ASSET, 1)}presentation.json"))
@@ -247,50 +257,11 @@ def test_losers_leave_no_files_behind(storage: Storage) -> None:
         assert len({name.partition("/")[0] for name in names}) == 2, names
 
 
-class Interrupted(Storage):
-    """A storage where something happens before one operation of a kind or of any."""
-
-    def __init__(self, inner: Storage, before: Callable[[int, str, str], None]) -> None:
-        self._inner = inner
-        self._before = before
-        self.count = 0
-
-    def _step(self, operation: str, key: str) -> None:
-        self.count += 1
-        self._before(self.count, operation, key)
-
-    def put(self, key: str, body: bytes | Path, *, absent: bool = False, match: str | None = None) -> StoredObject:
-        self._step("put", key)
-        return self._inner.put(key, body, absent=absent, match=match)
-
-    def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
-        self._step("get", key)
-        return self._inner.get(key, offset, length)
-
-    def stat(self, key: str) -> StoredObject | None:
-        self._step("stat", key)
-        return self._inner.stat(key)
-
-    def list(self, prefix: str) -> Iterator[StoredObject]:
-        self._step("list", prefix)
-        return self._inner.list(prefix)
-
-    def delete(self, prefix: str) -> int:
-        self._step("delete", prefix)
-        return self._inner.delete(prefix)
-
-    def presign(self, key: str, expires_s: int) -> str:
-        return self._inner.presign(key, expires_s)
-
-    def local_path(self, key: str) -> Path | None:
-        return self._inner.local_path(key)
-
-
 def _operations(tmp_path: Path) -> int:
     """How many storage operations it takes to publish on top of a version."""
     inner = FolderStorage(tmp_path / "count")
     publish_sound(inner, 1)
-    counted = Interrupted(inner, lambda *_: None)
+    counted = Interrupted(inner)
     publish_sound(counted, 2)
     return counted.count
 
@@ -379,6 +350,69 @@ def test_a_death_is_made_good_by_whoever_publishes_next(tmp_path: Path) -> None:
         assert_settled(inner, {1, 3} | ({2} if effect(2) in last.effects else set()))
 
 
+# -- zombies ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_publisher_that_is_no_longer_wanted_writes_nothing_that_a_reader_could_see(tmp_path: Path) -> None:
+    """Lost between any two operations: from then on no version and no door is written, but the one under way."""
+    for moment in range(1, _operations(tmp_path) + 1):
+        inner = FolderStorage(tmp_path / str(moment))
+        publish_sound(inner, 1)
+        seen: list[str] = []
+
+        def lose(count: int, operation: str, key: str, moment: int = moment, seen: list[str] = seen) -> None:
+            if count > moment and operation == "put" and (key in DOORS or key.endswith("presentation.json")):
+                seen.append(key)
+
+        wrapped = Interrupted(inner, lose)
+        finished = False
+        try:
+            publish(wrapped, ASSET, effect(2), add_sound(2), still_ours=lambda: wrapped.count < moment)  # noqa: B023
+            finished = True
+        except NoLongerOurs:
+            pass
+
+        assert seen == []
+        assert finished == (door_version(inner, DOORS[1]) == 2)
+        assert_doors_lead_to_whole_versions(inner)
+        publish_sound(inner, 2)
+        assert_settled(inner, {1, 2})
+
+
+def test_a_publisher_that_finds_its_effect_moves_no_door_that_is_not_its_own(storage: Storage) -> None:
+    publish_sound(storage, 1)
+    old = [storage.get(door) for door in DOORS]
+    publish_sound(storage, 2)
+    for door, text in zip(DOORS, old, strict=True):
+        storage.put(door, text)
+
+    with pytest.raises(NoLongerOurs):
+        publish(storage, ASSET, effect(2), add_sound(2), still_ours=lambda: False)
+
+    assert [storage.get(door) for door in DOORS] == old
+
+
+def test_a_publication_shows_that_it_moves_and_can_be_stopped_between_any_two_objects(tmp_path: Path) -> None:
+    class Enough(Exception):
+        pass
+
+    def after(calls: int) -> Callable[[], None]:
+        left = iter(range(calls))
+
+        def moved() -> None:
+            if next(left, None) is None:
+                raise Enough
+
+        return moved
+
+    for calls in range(3):
+        inner = FolderStorage(tmp_path / str(calls))
+        with pytest.raises(Enough):
+            publish(inner, ASSET, effect(1), add_sound(1), moved=after(calls))
+        assert len(list(inner.list(""))) == calls + 1
+        assert latest(inner, ASSET) is None
+
+
 # -- lost replies -----------------------------------------------------------------------------------------------------
 
 
@@ -386,12 +420,20 @@ class Lossy(Interrupted):
     """Every put takes place, and its reply is lost once a key: as an error, or as the client's own second try."""
 
     def __init__(self, inner: Storage, *, resends: bool) -> None:
-        super().__init__(inner, lambda *_: None)
+        super().__init__(inner)
         self._resends = resends
         self._lost: set[str] = set()
 
-    def put(self, key: str, body: bytes | Path, *, absent: bool = False, match: str | None = None) -> StoredObject:
-        stored = super().put(key, body, absent=absent, match=match)
+    def put(
+        self,
+        key: str,
+        body: bytes | Path,
+        *,
+        absent: bool = False,
+        match: str | None = None,
+        moved: Moved | None = None,
+    ) -> StoredObject:
+        stored = super().put(key, body, absent=absent, match=match, moved=moved)
         if key in self._lost:
             return stored
         self._lost.add(key)
@@ -428,13 +470,13 @@ def test_a_version_whose_reply_was_lost_is_known_without_another_attempt(storage
     inner = storage
 
     class LosesTheVersion(Interrupted):
-        def put(self, key: str, body: bytes | Path, *, absent: bool = False, match: str | None = None) -> StoredObject:
-            stored = super().put(key, body, absent=absent, match=match)
+        def put(self, key: str, body: bytes | Path, **how: Any) -> StoredObject:
+            stored = super().put(key, body, **how)
             if key.endswith("presentation.json"):
                 raise PipelineError("storage_unavailable", reason="the reply was lost")
             return stored
 
-    made = publish_sound(LosesTheVersion(inner, lambda *_: None), 1)
+    made = publish_sound(LosesTheVersion(inner), 1)
 
     assert made.version == 1
     assert_settled(inner, {1})

@@ -17,7 +17,6 @@ from pipeline.media.timeline import (
     chunk_range,
     keyframes,
     sampling,
-    segment_range,
     segment_starts,
 )
 from pipeline.tasks import Timeline, VideoStream
@@ -41,7 +40,7 @@ GRIDS = st.builds(
 @settings(deadline=None, max_examples=50)
 @given(GRIDS)
 def test_every_frame_belongs_to_exactly_one_segment(timeline: Timeline) -> None:
-    ranges = [segment_range(timeline, index) for index in range(len(segment_starts(timeline)))]
+    ranges = [chunk_range(timeline, index, index + 1) for index in range(len(segment_starts(timeline)))]
     assert all(first < end for first, end in ranges)
     assert [first for first, _ in ranges] == [0, *(end for _, end in ranges[:-1])]
     assert ranges[-1][1] == timeline.frames

@@ -31,13 +31,18 @@ def test_the_worlds_in_which_the_mutants_are_caught_are_fair_and_full() -> None:
     for seed in range(SEEDS):
         world = _world(seed)
         world.run()
-        seen |= {(Event.model_validate(e).name, (e["data"].get("error") or {}).get("code")) for e in world.store.events}
+        for event in world.books.events():
+            seen.add((Event.model_validate(event).name, (event["data"].get("error") or {}).get("code")))
     assert seen >= {
         ("step.retrying", "worker_lost"),
         ("step.retrying", "storage_unavailable"),
+        ("step.retrying", "stalled"),
         ("step.failed", "worker_lost"),
         ("step.failed", "storage_unavailable"),
+        ("step.failed", "stalled"),
         ("step.failed", "video_file_broken"),
+        ("step.failed", "cancelled"),
+        ("subtitle.failed", "cancelled"),
         ("asset.ready", None),
         ("asset.failed", "worker_lost"),
         ("asset.cancelled", "cancelled"),
@@ -47,7 +52,7 @@ def test_the_worlds_in_which_the_mutants_are_caught_are_fair_and_full() -> None:
 def test_one_list_of_choices_makes_one_history() -> None:
     first, second = _world(7), _world(7)
     assert first.run() == second.run()
-    assert first.store.events == second.store.events
+    assert first.books.events() == second.books.events()
 
 
 @pytest.mark.parametrize("name", MUTANTS)
@@ -55,7 +60,7 @@ def test_the_worlds_catch(name: str) -> None:
     """A core with this one fault does not live through the same worlds."""
     mutant = MUTANTS[name]
     for seed in range(SEEDS):
-        world = World(random.Random(seed).randrange, conductor=mutant.conductor, store=mutant.store)
+        world = World(random.Random(seed).randrange, conductor=mutant.conductor, books=mutant.books)
         try:
             world.run()
         except (AssertionError, PipelineError, IllegalMove):

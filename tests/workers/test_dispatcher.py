@@ -1,55 +1,27 @@
-"""Dispatcher, sweeper and switchboard: the threads of a worker that keep everybody else's work moving."""
+"""Dispatcher and switchboard: the threads of a worker that keep everybody else's work moving."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from builders import a_blueprint, a_profile, a_request
+from builders import a_profile, a_request
+from memory_fleet import NOWHERE, MemoryFleet, Wide
 from redis_server import RedisServer, redis_server, running_server, shared_server  # noqa: F401
 
-from pipeline.conductor import TIDY_DUE_S, Conductor
+from pipeline.conductor import Conductor
 from pipeline.errors import PipelineError
-from pipeline.job import Job, JobStatus, Ref, Step
-from pipeline.memory import GRACE_S, OUTAGE_S, ManualClock, MemoryJobStore, MemoryTickets, SystemClock
-from pipeline.requests import ProcessRequest
-from pipeline.tasks import Blueprint, IngestFacts
+from pipeline.job import Ref
+from pipeline.memory import MemoryTickets, SystemClock
 from workers.dispatcher import AHEAD, Dispatcher
 from workers.progress import RedisProgress
 from workers.redis_client import connect
 from workers.redis_jobs import DUE, RedisJobStore
-from workers.sweeper import Sweeper
 from workers.switchboard import SLOT, Switchboard
 
 PATIENCE_S = 20.0
-NOWHERE = "unix:///nowhere/redis.sock"
-
-
-@dataclass
-class Wide:
-    """A planner whose job begins with so many steps of one stage."""
-
-    steps: int = 1
-
-    def first_steps(self, request: ProcessRequest) -> tuple[Step, ...]:
-        return tuple(Step(id=f"s{n}", stage="transcode") for n in range(self.steps))
-
-    def grow(self, job: Job, facts: IngestFacts) -> tuple[Blueprint, tuple[Step, ...]]:
-        return a_blueprint(), ()
-
-
-class Memory:
-    """Everything in memory, and a switchboard that rings in this process alone."""
-
-    def __init__(self, steps: int = 1) -> None:
-        self.clock = ManualClock()
-        self.store = MemoryJobStore(self.clock)
-        self.tickets = MemoryTickets()
-        self.switchboard = Switchboard(connect(NOWHERE))
-        self.conductor = Conductor(self.store, self.clock, Wide(steps), {"default": a_profile()})
 
 
 def until(condition: Callable[[], bool], changed: threading.Condition) -> None:
@@ -61,7 +33,7 @@ def until(condition: Callable[[], bool], changed: threading.Condition) -> None:
 
 
 def test_it_moves_no_more_than_the_workers_can_take_soon() -> None:
-    world = Memory(steps=10)
+    world = MemoryFleet(steps=10)
     world.conductor.accept(a_request())
     dispatcher = Dispatcher(world.store, world.tickets, world.switchboard, {"transcode": 2, "audio": 2})
     assert dispatcher.dispatch() == AHEAD * 2
@@ -81,7 +53,7 @@ def test_what_was_taken_is_sent_when_the_transport_is_back() -> None:
                 raise PipelineError("queue_unavailable", reason="test")
             super().send(ref, stage)
 
-    world = Memory(steps=2)
+    world = MemoryFleet(steps=2)
     tickets = Broken()
     world.conductor.accept(a_request())
     dispatcher = Dispatcher(world.store, tickets, world.switchboard, {"transcode": 1})
@@ -110,7 +82,7 @@ class Heard(MemoryTickets):
 def test_a_ring_is_enough(topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A dispatcher that never looks by itself hears of ready steps and of free slots."""
     monkeypatch.setattr("workers.dispatcher.LOOK_S", 1e6)
-    world, tickets = Memory(), Heard()
+    world, tickets = MemoryFleet(), Heard()
     dispatcher = Dispatcher(world.store, tickets, world.switchboard, {"transcode": 1})
     dispatcher.start()
     world.conductor.accept(a_request())
@@ -143,75 +115,6 @@ def test_it_survives_a_redis_that_is_away(monkeypatch: pytest.MonkeyPatch) -> No
         Conductor(store, SystemClock(), Wide(), {"default": a_profile()}).accept(a_request())
         until(lambda: tickets.waiting("transcode") == 1, tickets.changed)
         dispatcher.stop()
-
-
-# -- sweeper ----------------------------------------------------------------------------------------------------------
-
-
-def live(world: Memory, seconds: float) -> None:
-    while seconds > 0:
-        world.clock.advance(min(seconds, OUTAGE_S - 1))
-        seconds -= OUTAGE_S - 1
-        world.store.due(1)
-
-
-def test_it_lets_the_conductor_look_at_what_is_due() -> None:
-    world = Memory()
-    world.conductor.accept(a_request())
-    world.store.take({"transcode": 1})  # and the ticket is lost
-    sweeper = Sweeper(world.conductor, world.switchboard, lambda _job: None)
-    assert sweeper.sweep() == 0
-    live(world, GRACE_S + 20)
-    assert sweeper.sweep() == 1
-    assert world.store.take({"transcode": 9}) == [Ref(job="request-1", step="s0")]
-
-
-def test_an_ended_job_is_tidied_by_one_sweeper_and_then_left_alone() -> None:
-    world = Memory()
-    tidied: list[Job] = []
-    world.conductor.accept(a_request())
-    world.conductor.cancel("request-1")
-    sweepers = [Sweeper(world.conductor, world.switchboard, tidied.append) for _ in range(3)]
-    for sweeper in sweepers:
-        sweeper.sweep()
-    assert [(job.id, job.status) for job in tidied] == [("request-1", JobStatus.CANCELLED)]
-    live(world, 300)
-    assert [sweeper.sweep() for sweeper in sweepers] == [0, 0, 0]
-
-
-def test_a_tidying_that_fails_is_tried_again_later_and_holds_up_nobody() -> None:
-    world = Memory()
-    tidied: list[str] = []
-
-    def tidy(job: Job) -> None:
-        tidied.append(job.id)
-        if len(tidied) == 1:
-            raise PipelineError("storage_unavailable", reason="test")
-
-    for number in ("1", "2"):
-        world.conductor.accept(a_request(id=f"request-{number}", asset_id=f"asset00000{number}"))
-        world.conductor.cancel(f"request-{number}")
-    sweeper = Sweeper(world.conductor, world.switchboard, tidy)
-    sweeper.sweep()
-    assert tidied == ["request-1", "request-2"]
-    live(world, TIDY_DUE_S - 10)
-    sweeper.sweep()
-    assert len(tidied) == 2
-    live(world, 20)
-    sweeper.sweep()
-    assert tidied == ["request-1", "request-2", "request-1"]
-
-
-def test_a_ring_wakes_the_sweeper(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.sweeper.LOOK_S", 1e6)
-    world, done = Memory(), threading.Event()
-    sweeper = Sweeper(world.conductor, world.switchboard, lambda _job: done.set())
-    sweeper.start()
-    world.conductor.accept(a_request())
-    world.conductor.cancel("request-1")
-    world.switchboard.ring(DUE)
-    assert done.wait(PATIENCE_S)
-    sweeper.stop()
 
 
 # -- switchboard ------------------------------------------------------------------------------------------------------
@@ -299,7 +202,8 @@ def test_progress_is_state_and_one_entry_a_second_and_job(redis_server: RedisSer
         assert boards[0].fractions("request-1") == {"a": 0.25, "b": 0.5}
         raw: Any = client
         assert raw.xlen("reelway:progress") == 1
-        boards[1].report(b, 1.0, now=True)
+        raw.delete("reelway:progress:request-1:told")  # a second later
+        boards[0].report(b, 1.0)
         entries = [fields for _, fields in raw.xrange("reelway:progress")]
         assert [(entry[b"step"], entry[b"fraction"]) for entry in entries] == [(b"a", b"0.2500"), (b"b", b"1.0000")]
         assert {(entry[b"job"], entry[b"asset"]) for entry in entries} == {(b"request-1", b"asset000001")}
@@ -309,6 +213,6 @@ def test_progress_is_state_and_one_entry_a_second_and_job(redis_server: RedisSer
 
 def test_progress_never_makes_the_work_wait() -> None:
     board = RedisProgress(connect(NOWHERE))
-    board.report(Ref(job="j", step="s"), 0.5, now=True)
+    board.report(Ref(job="j", step="s"), 0.5)
     with pytest.raises(PipelineError, match="queue_unavailable"):
         board.fractions("j")

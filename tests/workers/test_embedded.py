@@ -25,7 +25,8 @@ from pipeline.requests import ProcessRequest
 from pipeline.tasks import Blueprint, IngestFacts
 from workers import embedded, leash
 from workers.dispatcher import Dispatcher
-from workers.embedded import FAKE, EmbeddedFleet, EmbeddedRedis, Server, find_server, remove_left_overs
+from workers.embedded import FAKE, EmbeddedFleet, EmbeddedRedis, Server, find_server, short_folder
+from workers.owned_folder import remove_left_overs
 from workers.redis_client import connect
 from workers.redis_jobs import RedisJobStore
 from workers.switchboard import Switchboard
@@ -242,7 +243,7 @@ def test_a_killed_parent_takes_everything_with_it(server: Server, tmp_path: Path
     assert folder.exists(), "a killed process cannot tidy"
     with EmbeddedRedis(server=server) as living:
         assert not folder.exists(), "the next one does"
-        remove_left_overs()
+        remove_left_overs(short_folder())
         assert folder_of(living.url()).exists(), "what is in use is left alone"
 
 

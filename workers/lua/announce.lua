@@ -1,3 +1,8 @@
+-- An asset without an open job (its field `open` counts them) is kept as long as the record of its last job.
+local function leave(asset, keep_s)
+  if tonumber(redis.call('HGET', asset, 'open') or 0) <= 0 then redis.call('EXPIRE', asset, keep_s) end
+end
+
 -- Change the asset's document and append events, each sealed with the asset's next sequence (pipeline.events.seal).
 -- A new asset record starts an epoch that no earlier one had: Redis's seconds at its creation.
 local function announce(asset, stream, max_events, document, events)

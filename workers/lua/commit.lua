@@ -20,6 +20,7 @@ local function ready_index(stage) return commit.ready .. stage end
 local function status_of(value) return string.match(value, '^[^|]*') end
 local function standing_of(value) return string.match(value, '^[^|]*|[^|]*') end
 local function stage_of(value) return string.match(value, '^[^|]*|[^|]*|([^|]*)|') end
+local function over(status) return status == 'succeeded' or status == 'failed' or status == 'cancelled' end
 local function settled(value)
   local status = value and status_of(value)
   return status == 'succeeded' or status == 'failed'
@@ -61,8 +62,9 @@ local function holds()
   if commit.asset_version
       and tonumber(redis.call('HGET', asset, 'version') or 0) ~= commit.asset_version then return false end
   if commit.overdue then
-    local at = redis.call('ZSCORE', due, member(commit.overdue))
-    if not at or tonumber(at) > now then return false end
+    local at = tonumber(redis.call('ZSCORE', due, member(commit.overdue)))
+    local claimed = at and at % 1 ~= 0 -- see due.lua
+    if not at or (at > now and not claimed) then return false end
   end
   if commit.all_settled and not (status and all_settled()) then return false end
   local values = read(commit.expect.steps)
@@ -83,6 +85,7 @@ local long = 1
 local function next_long() long = long + 1; return ARGV[long] end
 
 local wake, changed, open = {}, {}, false
+local was_over = over(status)
 
 if commit.status then
   redis.call('HSET', job, 'header', next_long(), 'status', commit.status, 'revision', (revision or 0) + 1,
@@ -90,7 +93,13 @@ if commit.status then
   status = commit.status
 end
 if commit.order then redis.call('HSET', job, 'order', commit.order) end
-local ended = status == 'succeeded' or status == 'failed' or status == 'cancelled'
+local ended = over(status)
+if commit.new then
+  redis.call('HSET', job, 'rank', commit.rank)
+  redis.call('HINCRBY', asset, 'open', 1)
+  redis.call('PERSIST', asset)
+end
+if ended and not was_over then redis.call('HINCRBY', asset, 'open', -1) end
 local document = commit.document and next_long()
 
 for _, id in ipairs(commit.steps) do
@@ -145,7 +154,7 @@ for i, id in ipairs(commit.due.steps) do
     if wait == 0 then wake['@due'] = true end
   end
 end
-for _, id in ipairs(released) do redis.call('ZADD', due, now + commit.released_ms, member(id)) end
+for _, id in ipairs(released) do redis.call('ZADD', due, now + commit.ready_ms, member(id)) end
 
 local events = {}
 for i, type in ipairs(commit.events) do
@@ -161,7 +170,10 @@ if not ended and not open and all_settled() then
   wake['@due'] = true
 end
 
-if ended then redis.call('EXPIRE', job, commit.keep_s) end
+if ended then
+  redis.call('EXPIRE', job, commit.keep_s)
+  leave(asset, commit.keep_s)
+end
 if ended and commit.status then redis.call('PUBLISH', commit.channels.stop, commit.job) end
 local words = {}
 for word in pairs(wake) do words[#words + 1] = word end

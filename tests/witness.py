@@ -2,7 +2,7 @@
 
 It fails before a call or after it (a lost reply) as luck has it, and compares what each commit did with what
 may happen to a job at all: legal moves only, nobody but its worker or a sweeper in time touches a step that somebody
-works on, and whatever is not settled stands in the due index.
+works on, what is public stays, and whatever is not settled stands in the due index.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from pipeline.conductor import LEASE_S
 from pipeline.errors import PipelineError
 from pipeline.job import (
     JOB_LEVEL,
@@ -24,7 +25,7 @@ from pipeline.job import (
     Status,
     Step,
 )
-from pipeline.memory import MemoryJobStore
+from pipeline.ports import JobStore
 
 if TYPE_CHECKING:
     from worlds import World
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LEGAL = {(before, after) for (before, _), after in TRANSITIONS.items()}
+_WAITED_FOR = {(Status.WAITING, Status.READY), (Status.RETRYING, Status.READY)}
 _LEGAL_JOB: Mapping[JobStatus, frozenset[JobStatus]] = {
     JobStatus.ACTIVE: frozenset(JobStatus),
-    JobStatus.PUBLISHING: frozenset({JobStatus.PUBLISHING, JobStatus.SUCCEEDED, JobStatus.FAILED}),
+    JobStatus.PUBLISHING: frozenset({JobStatus.ACTIVE, JobStatus.PUBLISHING, JobStatus.FAILED}),
     **{status: frozenset({status}) for status in JobStatus if status.ended},
 }
 
@@ -44,6 +46,8 @@ class Witness:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._alive: dict[Ref, int] = {}
+        """When the worker of a step was last heard of, in ms."""
 
     def job(self, job_id: str) -> Job | None:
         return self._call(lambda store: store.job(job_id))
@@ -58,12 +62,14 @@ class Witness:
         return self._call(lambda store: store.take(stages))
 
     def renew(self, ref: Ref, fence: str, lease_s: float) -> bool:
-        def renew(store: MemoryJobStore) -> bool:
+        def renew(store: JobStore) -> bool:
             renewed = store.renew(ref, fence, lease_s)
             job = store.job(ref.job)
             assert job is not None
             holds = not job.status.ended and job.steps[ref.step].fence == fence and job.steps[ref.step].status.leased
             assert renewed == holds, f"the lease of {ref} was renewed for somebody else"
+            if renewed:
+                self._alive[ref] = self._world.clock.now_ms()
             return renewed
 
         return self._call(renew)
@@ -74,7 +80,7 @@ class Witness:
     def append(self, asset: str, draft: EventDraft, *, organization: str = "default", job: str | None = None) -> None:
         self._call(lambda store: store.append(asset, draft, organization=organization, job=job))
 
-    def _call(self, operation: Callable[[MemoryJobStore], T]) -> T:
+    def _call(self, operation: Callable[[JobStore], T]) -> T:
         world = self._world
         me = world.now_running
         assert me is not None
@@ -90,52 +96,72 @@ class Witness:
             raise PipelineError("queue_unavailable", reason="injected")
         return answer
 
-    def _commit(self, store: MemoryJobStore, commit: Commit) -> Outcome:
-        before, due, told = store.job(commit.job), dict(store._due), len(store.events)
+    def _commit(self, store: JobStore, commit: Commit) -> Outcome:
+        before, told = store.job(commit.job), len(self._world.books.events())
         outcome = store.commit(commit)
         after = store.job(commit.job)
         if not outcome.applied:
-            assert after is before, "a commit that did not apply changed something"
-            assert len(store.events) == told, "a commit that did not apply said something"
+            assert after == before, "a commit that did not apply changed something"
+            assert len(self._world.books.events()) == told, "a commit that did not apply said something"
             return outcome
         assert after is not None
-        self._check_moves(before, after, due)
-        self._check_standing(store, after)
+        self._check_moves(before, after)
+        self._check_publishing(after)
+        self._check_standing(after)
         return outcome
 
-    def _check_moves(self, before: Job | None, after: Job, due: Mapping[Ref, float]) -> None:
+    def _check_moves(self, before: Job | None, after: Job) -> None:
         if before is not None:
             assert after.status in _LEGAL_JOB[before.status], f"the job went from {before.status} to {after.status}"
         for step in after.steps.values():
             old = before.steps.get(step.id) if before else None
             if old is not None and old != step:
-                self._check_move(Ref(job=after.id, step=step.id), old, step, due)
+                self._check_move(after, Ref(job=after.id, step=step.id), old, step)
 
-    def _check_move(self, ref: Ref, old: Step, new: Step, due: Mapping[Ref, float]) -> None:
+    def _check_move(self, job: Job, ref: Ref, old: Step, new: Step) -> None:
         assert not old.status.settled, f"{ref} was settled and changed"
         assert old.status is new.status or (old.status, new.status) in _LEGAL, f"{ref}: {old.status} to {new.status}"
         if new.fence != old.fence:
             assert (old.status, new.status) == (Status.READY, Status.RUNNING), f"{ref} was begun as {old.status}"
             assert new.attempt == old.attempt + 1
+        elif new.error is not None and new.error["code"] == "cancelled":
+            assert job.status is JobStatus.SUCCEEDED, f"{ref} was given up, and its job is {job.status}"
+            assert old.optional, f"{ref} was given up"
+            assert not old.exposed, f"{ref} was given up while it published"
         elif old.status.leased:
-            self._check_right(ref, old, new, due)
+            self._check_right(ref, old, new)
+        else:
+            assert (old.status, new.status) in _WAITED_FOR, f"{ref}: {old.status} to {new.status}, by nobody"
+        if new.status.leased:
+            self._alive[ref] = self._world.clock.now_ms()
 
-    def _check_right(self, ref: Ref, old: Step, new: Step, due: Mapping[Ref, float]) -> None:
+    def _check_right(self, ref: Ref, old: Step, new: Step) -> None:
         """Only two may touch a step that somebody works on: its worker, and a sweeper once the lease ran out."""
         me = self._world.now_running
         assert me is not None
         if me.attempt is not None and me.attempt.ref == ref:
             assert me.attempt.fence == old.fence, f"{me.name} moved {ref}, which it had lost"
         else:
-            assert due[ref] <= self._world.clock.now_ms() / 1000, f"{me.name} took {ref} from a living worker"
+            silent_ms = self._world.clock.now_ms() - self._alive[ref]
+            assert silent_ms >= LEASE_S * 1000, f"{me.name} took {ref} from a living worker"
             assert new.losses == old.losses + 1, f"the loss of {ref} was not counted"
 
     @staticmethod
-    def _check_standing(store: MemoryJobStore, job: Job) -> None:
+    def _check_publishing(job: Job) -> None:
+        """What is public stays: a job that has begun to publish is not cancelled, but it does not stay so for ever."""
+        if job.status is JobStatus.CANCELLED:
+            assert not any(step.exposed for step in job.steps.values()), f"{job.id} had published, and was cancelled"
+        if job.status is JobStatus.SUCCEEDED:
+            assert job.delivered, f"{job.id} succeeded, and something required is missing"
+        if not job.status.ended:
+            assert (job.status is JobStatus.PUBLISHING) == job.publishing, f"{job.id} is {job.status}"
+
+    def _check_standing(self, job: Job) -> None:
         """Nothing can be forgotten, and nothing that is over is remembered."""
+        due, ready = self._world.books.due(), self._world.books.ready()
         for step in job.steps.values():
             ref = Ref(job=job.id, step=step.id)
-            is_due, is_ready = ref in store._due, ref in store._ready[step.stage]
+            is_due, is_ready = ref in due, ref in ready
             if job.status.ended:
                 assert not is_due, f"{ref} of an ended job is still due"
                 assert not is_ready, f"{ref} of an ended job is still in the ready index"
@@ -144,4 +170,4 @@ class Witness:
                 assert step.status is Status.READY or not is_ready, f"{ref} is {step.status} and in the ready index"
                 assert step.status is not Status.WAITING or job.unsettled_needs(step), f"nobody released {ref}"
         if job.settled and not job.status.ended:
-            assert Ref(job=job.id, step=JOB_LEVEL) in store._due, f"nobody will ever close {job.id}"
+            assert Ref(job=job.id, step=JOB_LEVEL) in due, f"nobody will ever close {job.id}"

@@ -15,21 +15,24 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from actors import Actor, Crash, Stage
+from books import Books, MemoryBooks
 from builders import a_profile, a_request, some_ingest_facts
 from history import check
-from toyplans import PUBLISHERS, Choose, ToyPlan, ToyPlanner, a_plan
+from toyplans import ERRORS, PUBLISHERS, Choose, ToyPlan, ToyPlanner, a_plan
 from witness import Witness
 
 from pipeline.conductor import Answer, Attempt, Caption, Conductor, Published, Subtitled
 from pipeline.document import Rendition
 from pipeline.errors import PipelineError
-from pipeline.job import JobStatus, Ref, Step
+from pipeline.job import Ref, Step
 from pipeline.memory import ManualClock, MemoryJobStore
 from pipeline.requests import ProcessRequest
 
 T = TypeVar("T")
 TROUBLE = 260
 """Choices before the faults stop."""
+RETRY_FOR_S = 60.0
+"""A conductor in a hurry: so that retries end both by their number and by their time."""
 PATIENCE_S = 1600
 """A job that has not ended so long after the last fault never will: back-offs, leases and lost tickets take less."""
 TICK_S = 4
@@ -37,18 +40,20 @@ TICK_S = 4
 
 
 class World:
-    """One history. `conductor` and `store` are the real ones, or mutants."""
+    """One history. `conductor` and the store in `books` are the real ones, or mutants."""
 
     def __init__(
         self,
         choose: Choose,
         *,
         conductor: type[Conductor] = Conductor,
-        store: type[MemoryJobStore] = MemoryJobStore,
+        clock: ManualClock | None = None,
+        books: Callable[[ManualClock], Books] = lambda clock: MemoryBooks(MemoryJobStore(clock)),
     ) -> None:
         self.choose = choose
-        self.clock = ManualClock()
-        self.store = store(self.clock)
+        self.clock = clock or ManualClock()
+        self.books = books(self.clock)
+        self.store = self.books.store
         self.plans: dict[str, ToyPlan] = {}
         self.tickets: list[Ref] = []
         self.promised: set[str] = set()
@@ -67,7 +72,9 @@ class World:
             self.clock,
             ToyPlanner(self.plans),
             {"default": a_profile()},
+            retry_for_s=RETRY_FOR_S,
             nonce=lambda: str(next(fences)),
+            jitter=itertools.cycle((0.0, 0.7, 0.3)).__next__,
         )
 
     def run(self) -> dict[str, str]:
@@ -82,7 +89,7 @@ class World:
         finally:
             for actor in self._crew:
                 actor.kill()
-        ends = check(self.store.events, {job: plan.steps for job, plan in self.plans.items()})
+        ends = check(self.books.events(), {job: plan.steps for job, plan in self.plans.items()}, RETRY_FOR_S)
         assert self.promised <= ends.keys(), f"accepted and lost: {self.promised - ends.keys()}"
         return ends
 
@@ -105,7 +112,7 @@ class World:
             self.outage = 1 + self.choose(6)
         elif what < 96:
             job = self._requests[self.choose(len(self._requests))].id
-            if self.choose(6) == 0 or self._publishes(job):
+            if self.choose(6) == 0 or self._has_published(job):
                 self._spawn(lambda me: self._cancel(me, job))
         elif what < 98:
             request = self._requests[self.choose(len(self._requests))]
@@ -140,9 +147,14 @@ class World:
         else:
             del self.tickets[at]
 
-    def _publishes(self, job_id: str) -> bool:
+    def _has_published(self, job_id: str) -> bool:
+        """It is about to publish, or has: cancelling is refused, or gives up what is left."""
         job = self.store.job(job_id)
-        return job is not None and job.status is JobStatus.PUBLISHING
+        return job is not None and any(step.exposed for step in job.steps.values())
+
+    def _is_delivered(self, job_id: str) -> bool:
+        job = self.store.job(job_id)
+        return job is not None and job.delivered and not job.status.ended
 
     def _ask(self) -> None:
         """A caller asks for something new: another asset, or one that is taken."""
@@ -163,7 +175,7 @@ class World:
             if self._at_rest():
                 return
             self.clock.advance(TICK_S)
-        raise AssertionError(f"never ended: {sorted(map(str, self.store._due))}")
+        raise AssertionError(f"never ended: {sorted(map(str, self.books.due()))}")
 
     def _exhaust(self) -> None:
         for round_ in range(2000):
@@ -176,7 +188,7 @@ class World:
         raise AssertionError("they run in circles")
 
     def _at_rest(self) -> bool:
-        return not self.store._due
+        return not self.books.due()
 
     def _run(self, actor: Actor, luck: int) -> None:
         if not actor.ended:
@@ -216,7 +228,7 @@ class World:
 
     def _dispatch(self, me: Actor) -> None:
         while True:
-            me.pause(lambda: any(self.store._ready.values()))
+            me.pause(lambda: bool(self.books.ready()))
             for ref in _insist(me, lambda: self.conductor.store.take({"ingest": 1, "work": 2, "subtitle": 1})) or ():
                 me.pause()
                 self.tickets.append(ref)
@@ -237,6 +249,9 @@ class World:
             if not self.tickets:
                 continue
             ref = self.tickets.pop(luck % len(self.tickets))
+            if luck % 3 == 0 and self._is_delivered(ref.job):
+                # Everything required is done: what is left is given up, or begun.
+                self._spawn(lambda caller, ref=ref: self._cancel(caller, ref.job))  # type: ignore[misc]
             attempt = _insist(me, lambda ref=ref: self.conductor.begin(ref, me.name))  # type: ignore[misc]
             if attempt is not None:
                 me.attempt = attempt
@@ -254,9 +269,8 @@ class World:
         if doomed and fate.kind == "poison":
             me.attempt = None
             raise Crash
-        if doomed and fate.kind in ("flaky", "broken"):
-            error = PipelineError("storage_unavailable") if fate.kind == "flaky" else PipelineError("video_file_broken")
-            _insist(me, lambda: conductor.fail(attempt, error))
+        if doomed and fate.kind in ERRORS:
+            _insist(me, lambda: conductor.fail(attempt, PipelineError(ERRORS[fate.kind])))
             return
         if not self.peaceful and me.pause() % 12 == 0:
             _insist(me, lambda: conductor.hand_back(attempt))
@@ -269,6 +283,9 @@ class World:
             # Said twice, as after a lost reply.
             _insist(me, lambda: conductor.publishing(attempt))
         if step.id in PUBLISHERS and not _insist(me, lambda: conductor.publishing(attempt)) and me.pause() % 3:
+            return
+        if doomed and fate.kind == "half":
+            _insist(me, lambda: conductor.fail(attempt, PipelineError("storage_unavailable")))
             return
         finished = _insist(me, lambda: conductor.finish(attempt, _answer(step)))
         if finished and me.pause() % 4 == 0:

@@ -19,11 +19,20 @@ PUBLISHERS = ("package", "sprite", "subtitle")
 """Steps that change what the public sees."""
 
 
+Kind = Literal["fine", "flaky", "half", "stuck", "poison", "broken"]
+"""`half` fails when the publishing has begun; `poison` kills its worker."""
+ERRORS: Mapping[Kind, str] = {
+    "flaky": "storage_unavailable",
+    "stuck": "stalled",
+    "broken": "video_file_broken",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fate:
     """What happens to whoever does the step: for the first `times` attempts, then it goes well."""
 
-    kind: Literal["fine", "flaky", "poison", "broken"] = "fine"
+    kind: Kind = "fine"
     times: int = 0
 
 
@@ -52,7 +61,7 @@ def a_plan(choose: Choose) -> ToyPlan:
     package = Step(id="package", stage="work", needs=tuple(step.id for step in grown))
     if choose(3) == 0:
         grown.append(Step(id="sprite", stage="work", optional=True))
-    if choose(4) == 0:
+    if choose(2) == 0:
         grown.append(Step(id="subtitle", stage="subtitle", needs=("package",), optional=True))
     grown.append(package)
     fates = {step.id: _fate(choose) for step in (*first, *grown)}
@@ -60,9 +69,10 @@ def a_plan(choose: Choose) -> ToyPlan:
 
 
 def _fate(choose: Choose) -> Fate:
-    kinds: Sequence[Literal["fine", "flaky", "poison", "broken"]] = ("fine",) * 9 + ("flaky", "poison", "broken")
+    kinds: Sequence[Kind] = ("fine",) * 13 + ("flaky", "half", "stuck", "poison", "broken")
     kind = kinds[choose(len(kinds))]
-    return Fate(kind=kind, times={"fine": 0, "flaky": 1 + choose(8), "poison": 1 + choose(4), "broken": 99}[kind])
+    times = {"fine": 0, "flaky": 1 + choose(12), "half": 1 + choose(2), "stuck": 1 + choose(8), "poison": 1 + choose(4)}
+    return Fate(kind=kind, times=times.get(kind, 99))
 
 
 class ToyPlanner:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-from pipeline.conductor import MAX_LOSSES, MAX_RETRIES
+from pipeline.conductor import MAX_LOSSES, MAX_SUSPICIONS, MIN_RETRIES
 from pipeline.events import EVENTS, Event
 from pipeline.job import Step
 
@@ -22,25 +23,29 @@ class _Tale:
     """One job, as its events tell it."""
 
     plan: Mapping[str, Step]
+    retry_for_s: float
     settled: set[str] = field(default_factory=set)
     failed: set[str] = field(default_factory=set)
     attempts: Counter[str] = field(default_factory=Counter)
     losses: Counter[str] = field(default_factory=Counter)
     retries: Counter[str] = field(default_factory=Counter)
+    suspicions: Counter[str] = field(default_factory=Counter)
+    troubled: dict[str, datetime] = field(default_factory=dict)
+    """When each step's first transient failure was."""
     holder: dict[str, tuple[int, str | None]] = field(default_factory=dict)
     subtitles: list[str] = field(default_factory=list)
     terminal: str | None = None
 
-    def hear(self, name: str, data: Mapping[str, Any]) -> None:
+    def hear(self, name: str, data: Mapping[str, Any], when: datetime) -> None:
         assert self.terminal is None, f"{name} after {self.terminal}"
         if name.startswith("step."):
-            self._step(name, data, data["step"])
+            self._step(name, data, data["step"], when)
         elif name.startswith("subtitle."):
             self.subtitles.append(name)
         elif name in TERMINAL:
             self._end(name, data)
 
-    def _step(self, name: str, data: Mapping[str, Any], step: str) -> None:
+    def _step(self, name: str, data: Mapping[str, Any], step: str, when: datetime) -> None:
         attempt = (data["attempt"], data["worker"])
         assert step not in self.settled, f"{name} of {step}, which is settled"
         if name == "step.started":
@@ -49,20 +54,39 @@ class _Tale:
             assert attempt[0] == self.attempts[step], f"{step}: attempt {attempt[0]} after {self.attempts[step] - 1}"
             self.holder[step] = attempt
             return
-        assert self.holder.pop(step, None) == attempt, f"{name} of {step} by {attempt}, who did not hold it"
+        code = (data.get("error") or {}).get("code", "")
+        if code == "cancelled":
+            assert self.plan[step].optional, f"{step} was given up"
+            self.holder.pop(step, None)
+        else:
+            assert self.holder.pop(step, None) == attempt, f"{name} of {step} by {attempt}, who did not hold it"
         if name == "step.retrying":
-            self._retry(step, data["error"]["code"])
+            assert not self._exhausted(step, code, when), f"{step} was tried again after too much {code}"
+            self._count(step, code, when)
         else:
             self.settled.add(step)
         if name == "step.failed":
             self.failed.add(step)
-            if data["error"]["code"] == "worker_lost":
-                assert self.losses[step] == MAX_LOSSES - 1, f"{step} is worker_lost after {self.losses[step]} losses"
+            assert self._exhausted(step, code, when), f"{step} was given up too early: {code}"
 
-    def _retry(self, step: str, code: str) -> None:
-        tally, most = (self.losses, MAX_LOSSES - 1) if code == "worker_lost" else (self.retries, MAX_RETRIES)
-        tally[step] += 1
-        assert tally[step] <= most, f"{step} was tried again after {tally[step]} times {code}"
+    def _exhausted(self, step: str, code: str, when: datetime) -> bool:
+        """Another retry would be one too many."""
+        if code == "worker_lost":
+            return self.losses[step] >= MAX_LOSSES - 1
+        if code == "stalled":
+            return self.suspicions[step] >= MAX_SUSPICIONS
+        if code == "storage_unavailable":
+            long = (when - self.troubled.get(step, when)).total_seconds() >= self.retry_for_s
+            return long and self.retries[step] >= MIN_RETRIES
+        return True
+
+    def _count(self, step: str, code: str, when: datetime) -> None:
+        if code == "worker_lost":
+            self.losses[step] += 1
+            return
+        self.retries[step] += 1
+        self.suspicions[step] += code == "stalled"
+        self.troubled.setdefault(step, when)
 
     def _end(self, name: str, data: Mapping[str, Any]) -> None:
         self.terminal = name
@@ -78,7 +102,9 @@ class _Tale:
             assert data["error"]["code"] == data["asset"]["video"]["error"]["code"]
 
 
-def check(events: Iterable[Mapping[str, Any]], plans: Mapping[str, Mapping[str, Step]]) -> dict[str, str]:
+def check(
+    events: Iterable[Mapping[str, Any]], plans: Mapping[str, Mapping[str, Step]], retry_for_s: float
+) -> dict[str, str]:
     """Check a whole log against the plans (steps by id, by job id). Returns the terminal event of each accepted job."""
     told = [Event.model_validate(event) for event in events]
     _check_envelopes(told)
@@ -90,9 +116,9 @@ def check(events: Iterable[Mapping[str, Any]], plans: Mapping[str, Mapping[str, 
         assert job is not None
         if event.name == "asset.accepted":
             assert job not in tales, f"{job} was accepted twice"
-            tales[job] = _Tale(plan=plans[job])
+            tales[job] = _Tale(plan=plans[job], retry_for_s=retry_for_s)
         if event.name != "asset.updated":
-            tales[job].hear(event.name, event.data)
+            tales[job].hear(event.name, event.data, event.time)
     for asset_events in by_asset.values():
         _check_asset(asset_events)
     for job, tale in tales.items():
