@@ -166,8 +166,8 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ),
     ErrorSpec(
         code="stage_interrupted",
-        message="The {stage} process was ended with the process that had started it.",
-        hint="The step tries again by itself; look into the log of the machine if this goes on.",
+        message="The {stage} process was killed from outside.",
+        hint="The step tries again by itself. If this goes on, the machine is short of memory: look into its log.",
         retryable=True,
     ),
     ErrorSpec(

@@ -26,6 +26,11 @@ def media(asset: str) -> str:
     return f"{PRIVATE}/{asset}/media.json"
 
 
+def claim(asset: str) -> str:
+    """An empty object: somebody has taken this id."""
+    return f"{PRIVATE}/{asset}/claim"
+
+
 def history(asset: str, job: str) -> str:
     return f"{PRIVATE}/{asset}/jobs/{job}.json"
 

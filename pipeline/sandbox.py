@@ -95,7 +95,7 @@ class Child:
                 self.cpu_s = message.get("cpu_s", self.cpu_s)
                 yield message
         if not answered:
-            raise self._ended(stage, limits)
+            raise self._ended(stage)
 
     def hello(self) -> str:
         """Wait until the child has loaded; returns whether it has a network (`none` or `open`)."""
@@ -117,7 +117,7 @@ class Child:
                         continue
                 return
 
-    def _ended(self, stage: str, limits: ChildLimits) -> Exception:
+    def _ended(self, stage: str) -> Exception:
         """Why a child without an answer ended."""
         with contextlib.suppress(ProcessLookupError):
             # One that died is a zombie by now, and keeps its status; one that only closed its channel must not linger.
@@ -129,10 +129,8 @@ class Child:
             return PipelineError("stage_interrupted", stage=stage, log=self.log_tail())
         code = os.waitstatus_to_exitcode(status)
         name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        if name == "SIGKILL":  # not ours, so the system's: out of memory
-            return PipelineError(
-                "stage_out_of_memory", stage=stage, limit_bytes=limits.memory_bytes, log=self.log_tail()
-            )
+        if name == "SIGKILL":  # not ours: a person's, or the system's when memory ran out
+            return PipelineError("stage_interrupted", stage=stage, log=self.log_tail())
         return PipelineError("stage_crashed", stage=stage, reason=name, log=self.log_tail())
 
     def log_tail(self, lines: int = 200) -> str:
@@ -196,10 +194,13 @@ class Nursery:
     def fork(self, channel: int, log: int) -> tuple[int, int]:
         """Fork a child with these descriptors; returns its process id, and the generation of the nursery."""
         for _ in range(2):  # a nursery that died is replaced once
-            with contextlib.suppress(OSError, ValueError), self._lock:
-                if self._process is None or self._process.poll() is not None:
-                    self._start()
-                return self._ask({"fork": True}, channel, log)["pid"], self._generation
+            with self._lock:
+                try:
+                    if self._process is None or self._process.poll() is not None:
+                        self._start()
+                    return self._ask({"fork": True}, channel, log)["pid"], self._generation
+                except (OSError, ValueError):
+                    self._stop()  # it is dying, even where it cannot be reaped yet
         raise PipelineError("stage_crashed", stage="nursery", reason="it does not start")
 
     def reap(self, pid: int, generation: int) -> int | None:

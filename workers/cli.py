@@ -119,7 +119,7 @@ def process(
 def play(
     asset_id: Annotated[str | None, typer.Argument(help="The asset; the newest one if left out.")] = None,
     out: Out = OUT,
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0: any.")] = PLAY_PORT,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0: any.")] = PLAY_PORT,
 ) -> None:
     """Serve an asset on this machine and play it in the browser."""
     from workers import library
@@ -165,7 +165,7 @@ def nothing_there(out: Path) -> None:
 def demo(
     source: Annotated[Path | None, typer.Argument(help="A clip of yours; one is made if left out.")] = None,
     out: Out = Path("demo"),
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0: any.")] = PLAY_PORT,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0: any.")] = PLAY_PORT,
 ) -> None:
     """Make a short clip (or take yours), process it, and play it."""
     from workers import demo as demonstration

@@ -55,8 +55,8 @@ def run_local(request: ProcessRequest, out: Path, events: Path | None) -> Result
     """
     from workers.private import private_fleet
 
-    _check_doors(request, out)
     made = not out.exists()
+    _check_doors(request, out)
     result = None
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -79,12 +79,16 @@ def run_local(request: ProcessRequest, out: Path, events: Path | None) -> Result
 
 def _check_doors(request: ProcessRequest, out: Path) -> None:
     """What can be refused before anything is started."""
-    from workers.library import taken
+    from workers.library import claim, taken
 
-    if out.exists() and not out.is_dir():
-        usage(PipelineError("parameter_invalid", detail=f"--out {out} is no folder"))
-    if out.exists() and taken(storage_of(out), request.asset_id):
-        usage(PipelineError("parameter_invalid", detail=f"the asset id {request.asset_id} is taken in {out}"))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        usage(PipelineError("parameter_invalid", detail=f"--out {out} is no folder: {error.strerror}"))
+    if taken(storage_of(out), request.asset_id) or not claim(storage_of(out), request.asset_id):
+        detail = f"the asset id {request.asset_id} is taken in {out} (a command that was killed may have left it: "
+        detail += f"then delete private/{request.asset_id}* and transcoded/{request.asset_id} there)"
+        usage(PipelineError("parameter_invalid", detail=detail))
 
 
 def _open_events(events: Path | None) -> AbstractContextManager[TextIO | None]:
@@ -106,7 +110,7 @@ def _leave(result: Result | None, asset_id: str, out: Path, made: bool) -> None:
 
     if result is not None:
         tidy(storage_of(out), result.job, result.document)
-    elif out.exists():
+    else:
         remove_asset(storage_of(out), asset_id)  # the id was free when we came
     if made and out.exists() and {path.name for path in out.iterdir()} <= {OWN_FOLDER}:
         shutil.rmtree(out / OWN_FOLDER, ignore_errors=True)

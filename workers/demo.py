@@ -43,14 +43,16 @@ def run(source: Path | None, out: Path, port: int) -> None:
     asset_id = result.document["id"]
     console.print()
     for word, next_command in (
-        ("next", f"play {asset_id} --out {out}"),
-        ("", "process YOUR.mp4"),
+        ("next", f"process YOUR.mp4 --out {out}"),
         ("", f"ls --out {out}"),
+        ("", "doctor"),
     ):
         console.print(f"{word:7} {command()} {next_command}", highlight=False, soft_wrap=True)
     console.print()
     if sys.stdout.isatty():
         serve_until_interrupted(out, asset_id, clip.stem, port)
+    else:
+        console.print("no terminal, so nothing is played; the line that begins with play does it")
 
 
 def make_clip(path: Path) -> None:

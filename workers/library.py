@@ -9,7 +9,7 @@ from typing import Any
 from pipeline import keys
 from pipeline.document import AssetDocument, load
 from pipeline.errors import PipelineError
-from pipeline.ports import Storage
+from pipeline.ports import PreconditionFailed, Storage
 
 
 def assets(storage: Storage) -> Iterator[AssetDocument]:
@@ -36,3 +36,12 @@ def taken(storage: Storage, asset_id: str) -> bool:
     """Something lies under this id already."""
     prefixes = (f"{keys.PRIVATE}/{asset_id}.", f"{keys.PRIVATE}/{asset_id}/", keys.public(asset_id))
     return any(next(iter(storage.list(prefix)), None) is not None for prefix in prefixes)
+
+
+def claim(storage: Storage, asset_id: str) -> bool:
+    """Take a free id, so that of two commands that want it one gets it. It is given back by removing the asset."""
+    try:
+        storage.put(keys.claim(asset_id), b"", absent=True)
+    except PreconditionFailed:
+        return False
+    return True

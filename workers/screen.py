@@ -159,5 +159,7 @@ def assets_table(documents: list[AssetDocument]) -> Table:
         video = document.video
         names = " ".join(made.name.removeprefix("video-") for made in video.renditions if made.kind == "video")
         duration = clock((video.duration_ms or 0) / 1000)
-        table.add_row(document.id, video.status, duration, names or "sound", document.title or "")
+        table.add_row(
+            document.id, video.status, duration, names or "sound", document.title or document.orig_filename or ""
+        )
     return table
