@@ -58,6 +58,7 @@ def open_player(browser: Browser, asset_folder: MadeAsset, require: Require) -> 
         def open_player(name: str, root: Path = asset_folder.root) -> Page:
             server = stack.enter_context(serve(root, asset_folder.id, title="A test"))
             page = stack.enter_context(browser.new_context()).new_page()
+            page.set_default_timeout(120_000)
             page.goto(f"{server.url}?player={name}")
             wait_for(page, "window.reelway?.ready")
             return page

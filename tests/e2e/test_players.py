@@ -45,7 +45,10 @@ def test_switches_rungs_while_it_plays(
     pictures = state(page)["pictures"]
     assert len(pictures) == asset_folder.rungs
 
-    # There and back: whichever rung it began with, the picture changes at least twice.
+    # There and back: whichever rung it began with, the picture changes at least twice. Slowly, so that a busy machine
+    # does not reach the end first.
+    page.evaluate("video.playbackRate = 0.25")
+    wait_for(page, "video.currentTime > 0")
     for picture in (pictures[-1], pictures[0], pictures[-1]):
         page.evaluate("id => reelway.choosePicture(id)", picture["id"])
         wait_for(page, f"video.videoWidth === {picture['width']} && video.videoHeight === {picture['height']}")
