@@ -96,7 +96,7 @@ def _orderly(words: Sequence[Word]) -> list[Word]:
     """Words that have something to show, none of them before the one that it follows."""
     orderly: list[Word] = []
     for word in words:
-        text = UNSHOWABLE.sub("", " ".join(word.text.split()))
+        text = " ".join(filter(None, (UNSHOWABLE.sub("", part) for part in word.text.split())))
         if text:
             start = max(word.start_ms, orderly[-1].start_ms if orderly else 0)
             orderly.append(replace(word, text=text, start_ms=start, end_ms=max(start, word.end_ms)))

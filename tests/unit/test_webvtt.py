@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.media.cues import Cue, Word, build_cues
@@ -21,6 +21,7 @@ def cue(start_ms: int = 0, end_ms: int = 1000, *lines: str) -> Cue:
 
 
 @given(st.lists(SAID, max_size=20))
+@example(["<\n\x1b"])
 def test_whatever_is_said_is_read_as_it_was_written(texts: list[str]) -> None:
     cues = build_cues([Word(text=text, start_ms=n * 400, end_ms=n * 400 + 400) for n, text in enumerate(texts)])
 
