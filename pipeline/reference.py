@@ -78,9 +78,9 @@ PAGES: Mapping[str, Callable[[], str]] = {
 """Every generated page by its path in the repository."""
 
 
-def write(root: Path) -> Iterator[Path]:
+def write(root: Path, pages: Mapping[str, Callable[[], str]] = PAGES) -> Iterator[Path]:
     """Write every page under `root`; yields the paths."""
-    for name, page in PAGES.items():
+    for name, page in pages.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page(), encoding="utf-8")

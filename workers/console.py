@@ -30,22 +30,22 @@ OWN_FOLDER = ".reelway"
 
 def fail(error: PipelineError) -> NoReturn:
     """One coded line on stderr, and exit 1."""
-    say().print(
-        f"error: {error.code}: {error.message} {error.hint}", style="red", markup=False, highlight=False, soft_wrap=True
-    )
-    sys.exit(1)
-
-
-def say() -> Console:
-    return Console(stderr=True)
+    _end(error, 1)
 
 
 def usage(error: PipelineError) -> NoReturn:
     """A wrong call: one line, exit 2."""
-    say().print(
-        f"error: {error.code}: {error.message} {error.hint}", style="red", markup=False, highlight=False, soft_wrap=True
-    )
-    sys.exit(2)
+    _end(error, 2)
+
+
+def _end(error: PipelineError, code: int) -> NoReturn:
+    text = f"error: {error.code}: {error.message} {error.hint}"
+    say().print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(code)
+
+
+def say() -> Console:
+    return Console(stderr=True)
 
 
 def run_local(request: ProcessRequest, out: Path, events: Path | None) -> Result:

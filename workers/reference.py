@@ -13,6 +13,7 @@ from typing import Any
 
 import typer
 
+from pipeline.reference import write
 from workers.cli import app
 from workers.settings import OTHER_VARIABLES, PREFIX, Settings
 
@@ -121,15 +122,6 @@ PAGES: Mapping[str, Callable[[], str]] = {
 """Every generated page by its path in the repository."""
 
 
-def write(root: Path) -> Iterator[Path]:
-    """Write every page under `root`; yields the paths."""
-    for name, page in PAGES.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page(), encoding="utf-8")
-        yield path
-
-
 if __name__ == "__main__":
-    for written in write(Path(sys.argv[1] if len(sys.argv) > 1 else ".")):
+    for written in write(Path(sys.argv[1] if len(sys.argv) > 1 else "."), PAGES):
         print(written)

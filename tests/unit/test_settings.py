@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import PipelineError
+from pipeline.reference import write
 from pipeline.stages import STAGES
 from workers import doctor
-from workers.reference import PAGES, write
+from workers.reference import PAGES
 from workers.settings import OTHER_VARIABLES, Settings, unknown_variables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +32,7 @@ def test_a_generated_page_is_current(page: str) -> None:
 
 
 def test_the_command_writes_every_page(tmp_path: Path) -> None:
-    assert {path.relative_to(tmp_path).as_posix() for path in write(tmp_path)} == set(PAGES)
+    assert {path.relative_to(tmp_path).as_posix() for path in write(tmp_path, PAGES)} == set(PAGES)
 
 
 @pytest.mark.parametrize("variable", [*VARIABLES, *OTHER_VARIABLES])
