@@ -2,8 +2,8 @@
 
     python examples/api_consumer.py redis://127.0.0.1:6379/0 assets.db 8360
 
-A row is one version of an asset, so an event that comes twice changes nothing. Where there is no table yet, the events
-are replayed from the beginning of the stream: drop it whenever its form changes.
+A row is one version of an asset, so an event that comes twice changes nothing. Where there is no table yet, what the
+stream still has is replayed (about a million events, of seven days); the archive has the rest: docs/how-to tells how.
 """
 
 import json

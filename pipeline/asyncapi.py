@@ -20,12 +20,11 @@ from pipeline.document import AssetDocument, Rendition, SubtitleTrack
 from pipeline.errors import PipelineError
 from pipeline.events import EVENTS, PREFIX, PROGRESS_STREAM, STREAM, VERSION, Event, Progress, envelope, seal
 from pipeline.job import EventDraft
-from pipeline.requests import ProcessRequest
+from pipeline.requests import REQUESTS, ProcessRequest
 from pipeline.tasks import AudioStream, MediaInfo, VideoStream
 
 _CLOUDEVENT = "application/cloudevents+json"
 _SCHEMAS = "#/components/schemas/{model}"
-_REQUEST = "asset.process"
 _STATE = "step.progress"
 _NOW_MS = 1_767_225_600_000
 
@@ -53,7 +52,12 @@ def document() -> Document:
                 "Facts. An entry's field `ce` holds the event; `type`, `subject` and `sequence` stand beside it.",
                 EVENTS,
             ),
-            "requests": _channel(requests.STREAM, "Wishes. An entry's field `request` holds the JSON.", [_REQUEST]),
+            "requests": _channel(
+                requests.STREAM,
+                "Wishes. An entry's field `request` holds the JSON; its `type` says which. What is refused is answered "
+                "by `request.refused` on the stream of facts.",
+                REQUESTS,
+            ),
             "progress": _channel(PROGRESS_STREAM, "How far each step is; an entry's fields are the message.", [_STATE]),
         },
         "operations": {
@@ -78,7 +82,7 @@ def _messages() -> Document:
     events = {name: _event_message(name, model, said) for name, (model, said) in EVENTS.items()}
     return {
         **events,
-        _REQUEST: _message(_example_request(), "Make a streamable asset of a source."),
+        **{name: _request_message(name, model) for name, model in REQUESTS.items()},
         _STATE: _message(_example_progress(), "How far a step is."),
     }
 
@@ -91,6 +95,12 @@ def _message(example: BaseModel, summary: str) -> Document:
         "payload": _ref(type(example)),
         "examples": [{"payload": example.model_dump(mode="json", exclude_unset=True)}],
     }
+
+
+def _request_message(name: str, model: type[BaseModel]) -> Document:
+    """A request, as its model tells it in the first line: "`asset.process`: make …"."""
+    said = (model.__doc__ or "").partition("\n")[0].partition(": ")[2]
+    return _message(_example_request(name), said[:1].upper() + said[1:])
 
 
 def _event_message(name: str, model: type[BaseModel], said: str) -> Document:
@@ -106,7 +116,7 @@ def _event_message(name: str, model: type[BaseModel], said: str) -> Document:
 
 
 def _schemas() -> Document:
-    models: set[type[BaseModel]] = {Event, Progress, ProcessRequest, *(model for model, _ in EVENTS.values())}
+    models: set[type[BaseModel]] = {Event, Progress, *REQUESTS.values(), *(model for model, _ in EVENTS.values())}
     ordered = sorted(models, key=lambda model: model.__name__)
     _, schema = models_json_schema([(model, "validation") for model in ordered], ref_template=_SCHEMAS)
     return dict(schema["$defs"])
@@ -175,6 +185,7 @@ def _asset_data(name: str) -> Mapping[str, Any]:
         "asset.updated": (completed, {}),
         "asset.failed": (documents.failed(ingested, error), {"error": error}),
         "asset.cancelled": (documents.cancelled(ingested), {"error": cancelled}),
+        "asset.deleted": (documents.deleted(completed, _NOW_MS), {}),
     }[name]
     return {"job": "example", "asset": asset.model_dump(mode="json"), "meta": {"course": 42}, **extra}
 
@@ -194,7 +205,7 @@ def _step_data(name: str) -> Mapping[str, Any]:
 
 def _life_of_an_asset() -> tuple[AssetDocument, ...]:
     """An asset as accepted, ingested, playable and complete."""
-    request = _example_request()
+    request = _PROCESS
     draft = documents.not_started(
         request, resolutions=request.resolutions, base_url="https://media.example", now_ms=_NOW_MS
     )
@@ -206,16 +217,34 @@ def _life_of_an_asset() -> tuple[AssetDocument, ...]:
     return tuple(documents.stamped(stage, version=number, now_ms=_NOW_MS) for number, stage in enumerate(stages, 1))
 
 
-def _example_request() -> ProcessRequest:
-    return ProcessRequest(
-        type="asset.process",
-        id="example",
-        asset_id="k3v9x0q2m7a",
-        url="/videos/lecture-1.mp4",
-        title="Lecture 1",
-        resolutions=("240p", "720p"),
-        meta={"course": 42},
-    )
+_PROCESS = ProcessRequest(
+    type="asset.process",
+    id="example",
+    asset_id="k3v9x0q2m7a",
+    url="/videos/lecture-1.mp4",
+    title="Lecture 1",
+    resolutions=("240p", "720p"),
+    meta={"course": 42},
+)
+_WISHES: Mapping[str, Mapping[str, Any]] = {
+    "asset.process": _PROCESS.model_dump(exclude_unset=True),
+    "asset.reprocess": {"asset_id": "k3v9x0q2m7a", "resolutions": ["240p", "720p", "1080p"]},
+    "asset.repackage": {"asset_id": "k3v9x0q2m7a"},
+    "asset.make_subtitles": {"asset_id": "k3v9x0q2m7a", "language": "en"},
+    "asset.retry": {"asset_id": "k3v9x0q2m7a"},
+    "asset.delete": {"ids": ["k3v9x0q2m7a"]},
+    "asset.expire": {"asset_id": "k3v9x0q2m7a", "expire_at": _NOW_MS},
+    "asset.cancel": {"asset_id": "k3v9x0q2m7a"},
+    "asset.hold": {"asset_id": "k3v9x0q2m7a"},
+    "asset.release": {"asset_id": "k3v9x0q2m7a"},
+    "asset.prioritize": {"asset_id": "k3v9x0q2m7a", "priority": "high"},
+    "asset.batch": {"requests": [{"url": "/videos/lecture-2.mp4"}, {"url": "/videos/lecture-3.mp4"}]},
+}
+"""What the example of each request says, beside its type and its id."""
+
+
+def _example_request(name: str) -> BaseModel:
+    return REQUESTS[name].model_validate({"type": name, "id": "example", **_WISHES[name]})
 
 
 def _example_progress() -> Progress:

@@ -1,4 +1,4 @@
-"""The conductor moves jobs forward: accept · begin · finish · fail · cancel · sweep.
+"""The conductor moves jobs forward: accept · begin · finish · fail · cancel · hold · sweep.
 
 Each method reads the record, decides by the table in `pipeline.job`, and asks the store for one atomic commit that
 compares what the decision was based on. A commit that does not apply changed nothing: the decision is made again from a
@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from pydantic import ValidationError
 
 from pipeline import document as documents
+from pipeline.acceptance import DELETE, Office, Wanted, blaming, same, wanted
 from pipeline.document import AssetDocument, Rendition, SubtitleTrack
 from pipeline.errors import PipelineError
-from pipeline.events import FAILURES
+from pipeline.events import FAILURES, asset_facts, meta_of
 from pipeline.job import (
     JOB_LEVEL,
     READY_DUE_S,
@@ -31,20 +32,24 @@ from pipeline.job import (
     JobStatus,
     Move,
     Outcome,
+    Priority,
     Ref,
+    Refusal,
     Status,
     Step,
 )
-from pipeline.ports import Clock, JobStore
+from pipeline.ports import Clock, Ledger
 from pipeline.profile import Profile
-from pipeline.requests import ProcessRequest, first_wrong_field
-from pipeline.tasks import Blueprint, IngestFacts
+from pipeline.requests import JobRequest, first_wrong_field
+from pipeline.standing import Standing
+from pipeline.tasks import USUAL_LIMITS, Blueprint, IngestFacts, Limits
 
 LEASE_S = 15.0
 """A running step's lease; renewed every third of it."""
 MAX_LOSSES = 3
 """A step whose worker was lost this often fails: a poison file cannot loop."""
 RETRY_FOR_S = 3600.0
+MAX_RETRY_AFTER_S = 600.0
 """A step goes on trying for so long after its first transient failure: an outage of that length fails nothing."""
 MIN_RETRIES = 5
 """… and so often at least, however long each attempt takes."""
@@ -52,9 +57,13 @@ MAX_SUSPICIONS = 5
 """Transient failures that may be the file's own fault (`stalled` …) before the step fails with the last of them."""
 WAITING_DUE_S = 120.0
 """How often the needs of a waiting step are asked again, should a release ever be missed."""
+QUOTA_RETRY_S = 30
+"""An organization that has too many open jobs is told to come back after so long."""
+BUSY_DUE_S = 1.0
+"""How soon a deletion looks again whether what is being published has become public."""
 TIDY_DUE_S = 30.0
 """How long a sweeper may take to tidy an ended job before another one tries."""
-_AROUND = frozenset({"storage_unavailable", "storage_full", "queue_unavailable", "schema_newer"})
+_AROUND = frozenset({"storage_unavailable", "storage_full", "queue_unavailable", "schema_newer", "source_unavailable"})
 """Transient errors that no file can cause: what matters is how long they last, not how often they are met."""
 _ATTEMPTS = 50
 """Fresh reads before a contended decision is given up (and left to the sweeper)."""
@@ -63,7 +72,7 @@ _ATTEMPTS = 50
 class Planner(Protocol):
     """Where plans come from: `pipeline.plan`, or a test's toy plan."""
 
-    def first_steps(self, request: ProcessRequest) -> tuple[Step, ...]:
+    def first_steps(self, request: JobRequest) -> tuple[Step, ...]:
         """The steps that are known at acceptance."""
 
     def grow(self, job: Job, facts: IngestFacts) -> tuple[Blueprint, tuple[Step, ...]]:
@@ -102,6 +111,9 @@ class Published:
     """What a step made public: the whole presentation."""
 
     version: int
+    """The one that brought what the step made."""
+    shown: int = 0
+    """The one that is described here, if that is a later one."""
     duration_ms: int
     segments: int
     renditions: tuple[Rendition, ...]
@@ -131,6 +143,8 @@ class Answer:
     """Captions were added (they stand in `published`), or there is nothing to add."""
 
 
+Fits = Callable[[Job, Step], float | None]
+"""Whether a step fits into a worker: None, or for how many seconds it should wait before anybody tries again."""
 Decision = Callable[[Job, AssetRecord], Commit | None]
 
 
@@ -139,7 +153,7 @@ class Conductor:
 
     def __init__(
         self,
-        store: JobStore,
+        store: Ledger,
         clock: Clock,
         planner: Planner,
         profiles: Mapping[str, Profile],
@@ -160,50 +174,67 @@ class Conductor:
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
-    def accept(self, request: ProcessRequest, *, workers: int = 1) -> Job:
+    def accept(
+        self,
+        request: JobRequest,
+        *,
+        workers: int = 1,
+        standing: Standing | None = None,
+        limits: Limits = USUAL_LIMITS,
+        max_open: int | None = None,
+    ) -> Job:
         """Save a job for the request, with its first steps. Accepting the same request again returns the same job.
 
-        `workers` is the fleet's size as far as it is known. Raises `PipelineError` (`profile_unknown`,
-        `parameter_invalid`) when the request cannot be accepted; nothing is saved then.
+        `workers` is the fleet's size as far as it is known, `standing` what storage says of an asset that is there
+        already. Raises `PipelineError` when the request cannot be accepted; nothing is saved then.
         """
-        profile = self.profiles.get(request.profile)
-        if profile is None:
-            raise PipelineError("profile_unknown", profile=request.profile, available=", ".join(sorted(self.profiles)))
-        now = self.clock.now_ms()
-        steps = {step.id: replace(step, status=Status.READY) for step in self.planner.first_steps(request)}
-        job = Job(
-            id=request.id,
-            asset=request.asset_id,
-            organization=request.organization,
-            request=request.model_dump(mode="json"),
-            profile=profile.model_dump(mode="json"),
-            workers=max(1, workers),
-            created_ms=now,
-            steps=steps,
-        )
-        draft = documents.not_started(
-            request, resolutions=request.resolutions or profile.resolutions, base_url=self.base_url, now_ms=now
-        )
-        document = documents.stamped(documents.queued(draft), version=1, now_ms=now)
-        commit = Commit(
-            job=job.id,
-            asset=job.asset,
-            new=True,
-            asset_version=0,
-            header=job,
-            steps=steps,
-            due=dict.fromkeys(steps, READY_DUE_S),
-            rank=job.created_ms,
-            organization=job.organization,
-            document=document.model_dump(mode="json"),
-            events=self._asset_events(job, "asset.accepted", document, key="accept"),
-        )
-        if self.store.commit(commit).applied:
-            return job
-        existing = self.store.job(request.id)
-        if existing is None or existing.asset != request.asset_id:
-            raise PipelineError("parameter_invalid", detail=f"the asset id {request.asset_id} is taken")
-        return existing
+        terms = wanted(request, workers=workers, standing=standing, limits=limits, max_open=max_open)
+        return self.accept_all(terms)[0]
+
+    def accept_all(self, asked: Sequence[Wanted]) -> list[Job]:
+        """Save a job for each, in one commit: all of them or none. What was accepted before is not accepted again.
+
+        The error of a refusal has the `index` of the one that is to blame, where there are several.
+        """
+        for _ in range(_ATTEMPTS):
+            known = {each.id: job for each in asked if (job := self._accepted(each)) is not None}
+            new = {index: each for index, each in enumerate(asked) if each.id not in known}
+            if not new:
+                return [known[each.id] for each in asked]
+            jobs = self._accept_new(new, several=len(asked) > 1)
+            if jobs is not None:
+                return [(known | jobs)[each.id] for each in asked]
+        raise PipelineError("queue_unavailable", reason="the assets are changed by too many at once")
+
+    def _accept_new(self, asked: Mapping[int, Wanted], *, several: bool) -> dict[str, Job] | None:
+        """Try once. None: somebody was faster, so there is something new to see."""
+        try:
+            commits = []
+            for index, each in asked.items():
+                with blaming(index if several else None):
+                    commits.append(self._acceptance(each))
+        except PipelineError:
+            if any(self._accepted(each) for each in asked.values()):
+                return None
+            raise
+        outcome = self.store.commit(commits[0], *commits[1:])
+        if not outcome.applied:
+            index = list(asked)[outcome.index]
+            with blaming(index if several else None):
+                _raise_refusal(outcome, asked[index])
+            return None
+        return {commit.job: commit.header for commit in commits if commit.header is not None}
+
+    def _acceptance(self, asked: Wanted) -> Commit:
+        office = Office(first_steps=self.planner.first_steps, profiles=self.profiles, base_url=self.base_url)
+        return office.accept(asked, self.store.asset(asked.asset), self.clock.now_ms())
+
+    def _accepted(self, asked: Wanted) -> Job | None:
+        """The job that the same request became before."""
+        job = self.store.job(asked.id)
+        if job is not None and not same(asked, job):
+            raise PipelineError("parameter_invalid", detail=f"the request id {asked.id} is taken")
+        return job
 
     def refuse(
         self,
@@ -211,11 +242,16 @@ class Conductor:
         error: PipelineError,
         *,
         request: str | None = None,
+        entry: str | None = None,
         organization: str = "default",
         meta: Mapping[str, Any] | None = None,
     ) -> None:
-        """Tell the world that a request for `asset` was not accepted, and why. Nothing else is kept of it."""
-        id_ = f"{request or self.nonce()}.request.refused"
+        """Tell the world that a request for `asset` was not accepted, and why. Nothing else is kept of it.
+
+        `entry` names this sending of the request: told twice it is one event; sent again it is answered again.
+        """
+        named = [name for name in (request, entry) if name] or [self.nonce()]
+        id_ = ".".join([*named, "request.refused"])
         data = {"request": request, "error": error.document(), "meta": dict(meta or {})}
         self.store.append(asset, EventDraft(id=id_, type="request.refused", data=data), organization=organization)
 
@@ -228,6 +264,8 @@ class Conductor:
         """
 
         def decide(job: Job, asset: AssetRecord) -> Commit | None:
+            if job.kind == DELETE:
+                raise PipelineError("asset_deleted", asset=job.asset)
             if job.delivered and not job.publishing:
                 return self._cut_short(job, asset)
             if any(step.exposed for step in job.steps.values()):
@@ -238,22 +276,60 @@ class Conductor:
 
         return self._carry_out(job_id, decide) is not None
 
+    def hold(self, job_id: str) -> bool:
+        """Let none of its steps begin until it is released; what runs goes on. False when it has ended already."""
+        return self._change(job_id, held=True)
+
+    def release(self, job_id: str) -> bool:
+        """The opposite of `hold`."""
+        return self._change(job_id, held=False)
+
+    def prioritize(self, job_id: str, priority: Priority) -> bool:
+        """Another priority for what has not begun. False when the job has ended already."""
+        return self._change(job_id, priority=priority)
+
+    def _change(self, job_id: str, **changes: Any) -> bool:
+        def decide(job: Job, _asset: AssetRecord) -> Commit | None:
+            return Commit(
+                job=job.id,
+                asset=job.asset,
+                revision=job.revision,
+                header=replace(job, **changes),
+                rank=job.created_ms,
+                organization=job.organization,
+            )
+
+        return self._carry_out(job_id, decide) is not None
+
     # -- the life of a step -------------------------------------------------------------------------------------------
 
-    def begin(self, ref: Ref, worker: str) -> Attempt | None:
-        """Take a ready step for `worker`. None when it is not to be had: begun by another, settled, or gone."""
+    def begin(self, ref: Ref, worker: str, *, fits: Fits | None = None) -> Attempt | None:
+        """Take a ready step for `worker`. None when it is not to be had: begun by another, held, settled, or gone.
+
+        Where it does not fit into this worker, it waits for as long as `fits` says, and is anybody's again: that is no
+        attempt, counts for nothing, and nobody hears of it.
+        """
         begun: list[Job] = []
 
         def decide(job: Job, _asset: AssetRecord) -> Commit | None:
+            begun.clear()
             step = job.steps.get(ref.step)
-            if step is None or step.status is not Status.READY or job.unsettled_needs(step):
+            if step is None or job.held or step.status is not Status.READY or job.unsettled_needs(step):
                 return None
+            wait = fits(job, step) if fits is not None else None
+            if wait is not None:
+                return self._move(job, step, step.after(Move.POSTPONE), due=wait * (0.75 + self.jitter() / 2))
+            now = self.clock.now_ms()
             fence = f"{step.attempt + 1}-{self.nonce()}"
-            taken = step.after(Move.BEGIN, fence=fence, worker=worker, started_ms=self.clock.now_ms(), ended_ms=None)
-            begun[:] = [replace(job, steps={**job.steps, step.id: taken})]
-            return self._move(job, step, taken, due=LEASE_S, events=(self._step_event(job, taken, "step.started"),))
+            taken = step.after(
+                Move.BEGIN, fence=fence, worker=worker, begun_ms=step.begun_ms or now, started_ms=now, ended_ms=None
+            )
+            begun.append(job.with_steps(taken))
+            event = self._step_event(job, taken, "step.started")
+            # The revision: had the job been held since our read, nothing of it might begin.
+            return replace(self._move(job, step, taken, due=LEASE_S, events=(event,)), revision=job.revision)
 
-        if self._carry_out(ref.job, decide) is None:
+        if self._carry_out(ref.job, decide) is None or not begun:
             return None
         return Attempt(ref=ref, fence=begun[0].steps[ref.step].fence, worker=worker, job=begun[0])
 
@@ -328,25 +404,56 @@ class Conductor:
         job = self.store.job(job_id)
         if job is None or job.schema > SCHEMA:
             return None
-        if not job.status.ended:
+        if not job.status.ended and job.kind != DELETE:
             self.close(job_id)
             return None
         # Claimed for a while: one sweeper tidies, and a storage that refuses does not fill the head of the due index.
-        claim = Commit(
+        if not self._look_again(job, TIDY_DUE_S, overdue=True):
+            return None
+        if not job.status.ended and not self._emptied(job):
+            self._look_again(job, BUSY_DUE_S)
+            return None
+        return job
+
+    def _look_again(self, job: Job, seconds: float, *, overdue: bool = False) -> bool:
+        commit = Commit(
             job=job.id,
             asset=job.asset,
             job_in=frozenset({job.status}),
-            overdue=JOB_LEVEL,
-            due={JOB_LEVEL: TIDY_DUE_S},
+            overdue=JOB_LEVEL if overdue else None,
+            due={JOB_LEVEL: seconds},
         )
-        return job if self.store.commit(claim).applied else None
+        return self.store.commit(commit).applied
+
+    def _emptied(self, deletion: Job) -> bool:
+        """Cancel whatever else goes on with an asset that is to be deleted. False: something is being published."""
+        busy = False
+        for other in self._others(deletion):
+            if other.status.ended:
+                continue
+            if other.schema > SCHEMA:
+                busy = True  # only a newer worker can cancel it
+                continue
+            try:
+                self.cancel(other.id)
+            except PipelineError as error:
+                if error.code != "asset_busy":
+                    raise
+                busy = True
+                if other.held:  # it must become public first, which it never would
+                    self.release(other.id)
+        return not busy
+
+    def _others(self, job: Job) -> list[Job]:
+        jobs = (self.store.job(id_) for id_ in self.store.jobs(job.asset) if id_ != job.id)
+        return [other for other in jobs if other is not None]
 
     def close(self, job_id: str) -> bool:
         """End a job all of whose steps are settled, with its one terminal event."""
 
         def decide(job: Job, asset: AssetRecord) -> Commit | None:
             if not job.settled:
-                return None
+                return None  # which a deletion never is: it has no steps
             missing = sorted(step.id for step in job.steps.values() if step.status is Status.FAILED)
             document = documents.completed(documents.load(asset.document))
             ending = self._ending(job, asset, JobStatus.SUCCEEDED, "asset.ready", document, missing=missing)
@@ -355,10 +462,39 @@ class Conductor:
         return self._carry_out(job_id, decide) is not None
 
     def tidied(self, job: Job) -> None:
-        """The ended job's storage is in order: nobody needs to look at it any more."""
+        """What `sweep` returned the job for is done: nobody needs to look at it any more.
+
+        Of a deletion: everything was removed. Its job ends with that, unless a worker may have been storing still: then
+        somebody looks again when the last of them has stopped, or lost its lease.
+        """
+        if not job.status.ended:
+            self._deleted(job.id)
+            return
         self.store.commit(
             Commit(job=job.id, asset=job.asset, job_in=frozenset({job.status}), due={JOB_LEVEL: None}, forget=True)
         )
+
+    def _deleted(self, job_id: str) -> None:
+        def decide(job: Job, asset: AssetRecord) -> Commit | None:
+            left_s = self._lease_left_s(job)
+            if left_s > 0:
+                return Commit(job=job.id, asset=job.asset, due={JOB_LEVEL: left_s})
+            document = documents.deleted(documents.load(asset.document), job.created_ms)
+            ending = self._ending(job, asset, JobStatus.SUCCEEDED, "asset.deleted", document)
+            return replace(ending, due={JOB_LEVEL: None}, expire_at_ms=0)
+
+        self._carry_out(job_id, decide)
+
+    def _lease_left_s(self, deletion: Job) -> float:
+        """How long a worker of another job, which has been told to stop, may go on storing."""
+        # Another machine may have ended that job, by a clock that is ahead of ours: more than a lease it never is.
+        now = self.clock.now_ms()
+        ends = [
+            (other.ended_ms or now) + LEASE_S * 1000
+            for other in self._others(deletion)
+            if any(status.leased for status in other.statuses.values())
+        ]
+        return min(LEASE_S, max(0.0, (max(ends, default=0.0) - now) / 1000))
 
     # -- decisions ----------------------------------------------------------------------------------------------------
 
@@ -432,7 +568,7 @@ class Conductor:
         return step.retries < MIN_RETRIES or now - (step.troubled_ms or now) < self.retry_for_s * 1000
 
     def _retry(self, job: Job, step: Step, error: PipelineError) -> Commit:
-        wait = backoff_s(step.retries, self.jitter())
+        wait = max(backoff_s(step.retries, self.jitter()), _asked_for_s(error))
         later = step.after(
             Move.RETRY,
             retries=step.retries + 1,
@@ -457,7 +593,7 @@ class Conductor:
             ending,
             expect={step.id: (step.status, step.fence)},
             steps={step.id: failed},
-            events=(event, *ending.events),
+            events=(event, *self._missing(job, failed), *ending.events),
         )
 
     def _cut_short(self, job: Job, asset: AssetRecord) -> Commit:
@@ -519,20 +655,20 @@ class Conductor:
             job,
             asset,
             "asset.playable",
-            self._shown(asset, published),
+            self.shown(documents.load(asset.document), published),
             key=f"{done.id}.{done.attempt}",
         )
 
     def _subtitled(self, commit: Commit, job: Job, asset: AssetRecord, answer: Answer, done: Step) -> Commit:
         """Captions came to an asset that plays already; or nobody speaks in it, and nothing changes."""
         published, subtitled = answer.published, answer.subtitled
-        data: dict[str, Any] = {"job": job.id, "facts": dict(answer.facts), "meta": _meta(job)}
+        data: dict[str, Any] = {"job": job.id, "facts": dict(answer.facts), "meta": meta_of(job)}
         id_ = f"{job.id}.{done.id}.{done.attempt}.subtitle.completed"
         if published is None or subtitled is None or subtitled.track is None:
             said = EventDraft(id=id_, type="subtitle.completed", data=data)
             return replace(commit, events=(*commit.events, said))
-        document = self._shown(asset, published)
-        track = next(track for track in document.video.tracks if track.id == subtitled.track)
+        document = self.shown(documents.load(asset.document), published)
+        track = next(track for track in self._tracks(published) if track.id == subtitled.track)
         data |= {"track": track.model_dump(mode="json"), "version": published.version}
         events = (
             _track_ready(job, done, subtitled.track, "text", published),
@@ -547,9 +683,19 @@ class Conductor:
             key=f"{done.id}.{done.attempt}",
         )
 
-    def _shown(self, asset: AssetRecord, published: Published) -> AssetDocument:
+    def shown(self, document: AssetDocument, published: Published) -> AssetDocument:
         """The document with what a presentation holds."""
-        tracks = [
+        return documents.published(
+            document,
+            list(published.renditions),
+            duration_ms=published.duration_ms,
+            segments=published.segments,
+            tracks=self._tracks(published),
+            version=published.shown or published.version,
+        )
+
+    def _tracks(self, published: Published) -> list[SubtitleTrack]:
+        return [
             SubtitleTrack(
                 id=caption.id,
                 name=caption.name,
@@ -559,13 +705,6 @@ class Conductor:
             )
             for caption in published.captions
         ]
-        return documents.published(
-            documents.load(asset.document),
-            list(published.renditions),
-            duration_ms=published.duration_ms,
-            segments=published.segments,
-            tracks=tracks,
-        )
 
     @staticmethod
     def _missing(job: Job, failed: Step) -> tuple[EventDraft, ...]:
@@ -573,7 +712,7 @@ class Conductor:
         type_ = FAILURES.get(failed.stage)
         if type_ is None:
             return ()
-        data = {"job": job.id, "error": failed.error, "meta": _meta(job)}
+        data = {"job": job.id, "error": failed.error, "meta": meta_of(job)}
         return (EventDraft(id=f"{job.id}.{failed.id}.{failed.attempt}.{type_}", type=type_, data=data),)
 
     # -- commits ------------------------------------------------------------------------------------------------------
@@ -647,7 +786,7 @@ class Conductor:
         missing: list[str] | None = None,
     ) -> Commit:
         stamped = documents.stamped(document, version=asset.version + 1, now_ms=self.clock.now_ms())
-        events = self._asset_events(job, type_, stamped, key=key, error=error, missing=missing)
+        events = asset_facts(job, type_, stamped, key=key, error=error, missing=missing)
         return replace(
             commit,
             asset_version=asset.version,
@@ -656,22 +795,6 @@ class Conductor:
         )
 
     # -- events -------------------------------------------------------------------------------------------------------
-
-    def _asset_events(
-        self,
-        job: Job,
-        type_: str | None,
-        document: AssetDocument,
-        *,
-        key: str,
-        error: Mapping[str, Any] | None = None,
-        missing: list[str] | None = None,
-    ) -> tuple[EventDraft, ...]:
-        """The fact itself, if it has a name of its own, and `asset.updated` with the same document."""
-        data: dict[str, Any] = {"job": job.id, "asset": document.model_dump(mode="json"), "meta": _meta(job)}
-        fact = {**data, **({"error": error} if error else {}), **({"missing": missing} if missing else {})}
-        updated = EventDraft(id=f"{job.id}.{key}.asset.updated", type="asset.updated", data=data)
-        return (EventDraft(id=f"{job.id}.{key}.{type_}", type=type_, data=fact), updated) if type_ else (updated,)
 
     def _step_event(
         self, job: Job, step: Step, type_: str, *, error: PipelineError | None = None, **extra: Any
@@ -682,7 +805,7 @@ class Conductor:
             "stage": step.stage,
             "attempt": step.attempt,
             "worker": step.worker,
-            "meta": _meta(job),
+            "meta": meta_of(job),
             **extra,
         }
         if error is not None:
@@ -693,10 +816,29 @@ class Conductor:
         return EventDraft(id=f"{job.id}.{step.id}.{step.attempt}.{type_}", type=type_, data=data)
 
 
+def _raise_refusal(outcome: Outcome, refused: Wanted) -> None:
+    """Raise what no fresh read can change."""
+    if outcome.refusal is Refusal.QUOTA:
+        raise PipelineError(
+            "quota_exceeded",
+            organization=refused.request.organization,
+            maximum=refused.max_open or 0,
+            retry_after_s=QUOTA_RETRY_S,
+        )
+    if outcome.refusal is Refusal.CLOSED:
+        raise PipelineError("asset_deleted", asset=refused.asset)
+
+
 def backoff_s(retries: int, jitter: float = 0.0) -> float:
     """Seconds before the next try: 1, 2, 4 … at most 60; up to half less by `jitter` (0 to 1), so that steps that
     failed together do not come back together."""
     return round(min(60.0, 2.0 ** min(retries, 6)) * (1 - jitter / 2), 3)
+
+
+def _asked_for_s(error: PipelineError) -> float:
+    """Seconds that a server asked us to wait, as far as we heed it."""
+    asked = error.params.get("retry_after_s", 0)
+    return min(float(asked), MAX_RETRY_AFTER_S) if isinstance(asked, int | float) else 0.0
 
 
 def refusal(error: ValidationError) -> PipelineError:
@@ -716,12 +858,8 @@ def _track_ready(job: Job, done: Step, track: str, kind: str, published: Publish
     return EventDraft(
         id=f"{job.id}.{done.id}.{done.attempt}.track.ready.{track}",
         type="track.ready",
-        data={"job": job.id, "track": track, "kind": kind, "version": published.version, "meta": _meta(job)},
+        data={"job": job.id, "track": track, "kind": kind, "version": published.version, "meta": meta_of(job)},
     )
-
-
-def _meta(job: Job) -> Any:
-    return job.request.get("meta", {})
 
 
 __all__ = [
@@ -729,9 +867,11 @@ __all__ = [
     "Attempt",
     "Caption",
     "Conductor",
+    "Fits",
     "Planner",
     "Published",
     "Subtitled",
+    "Wanted",
     "backoff_s",
     "refusal",
 ]

@@ -7,7 +7,8 @@ A later job never moves `status` away from `Completed`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -107,6 +108,9 @@ class AssetDocument(BaseModel):
     created: int = Field(description="Milliseconds since 1970.")
     lastmod: int = Field(description="Milliseconds since 1970 of the last change.")
     version: int = Field(default=0, description="Grows by one with every change.")
+    presentation: int = Field(default=0, description="Version of the presentation that is shown; 0: there is none.")
+    expire_at: int = Field(default=0, description="When it will be deleted, milliseconds since 1970; 0: never.")
+    deleted: int | None = Field(default=None, description="When it was deleted, milliseconds since 1970.")
     orig_filename: str | None = None
     external_id: str | None = None
     meta: dict[str, Any] = {}
@@ -130,6 +134,7 @@ def not_started(request: ProcessRequest, *, resolutions: tuple[str, ...], base_u
         orig_filename=request.orig_filename,
         external_id=request.external_id,
         meta=request.meta,
+        expire_at=request.expire_at,
         video=Video(
             playback_url=hls,
             dash_url=dash,
@@ -142,18 +147,39 @@ def not_started(request: ProcessRequest, *, resolutions: tuple[str, ...], base_u
 
 
 def public_url(url: str) -> str:
-    """A source URL without query, fragment and userinfo: those may be secrets."""
-    head, _, _ = url.partition("?")
-    head, _, _ = head.partition("#")
+    """A source URL without query, fragment and userinfo: those may be secrets.
+
+    Of one that cannot be told apart with certainty (a `/` or `?` in a password) only the scheme is left.
+    """
+    head = _QUERY.sub("", url)
     scheme, separator, rest = head.partition("://")
     if not separator:
-        return head
-    host, slash, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+        return f"{head.partition(':')[0]}:…" if _HALF_URL.match(head) else head
+    authority, slash, path = rest.partition("/")
+    host = authority.rpartition("@")[2]
+    doubtful = "@" in path if ":" in host else "@" in url[len(head) :] and not slash
+    return f"{scheme}://…" if doubtful or not _AUTHORITY.fullmatch(host) else f"{scheme}://{host}{slash}{path}"
+
+
+_QUERY = re.compile(r"[?#].*", re.DOTALL)
+_HALF_URL = re.compile(r"\s*(https?|s3|ftp):", re.IGNORECASE)
+_AUTHORITY = re.compile(r"([^\s:@\\]*|\[[0-9A-Fa-f:.]*\])(:[0-9]*)?")
 
 
 def queued(document: AssetDocument) -> AssetDocument:
-    return _video(document, status="Queued") if document.video.status == "Not Started" else document
+    """A job was accepted: what went wrong before is forgotten; an asset that was complete stays so."""
+    if document.video.status == "Completed":
+        return _video(document, error=None)
+    return _video(document, status="Queued", progress=0, error=None)
+
+
+def asked(document: AssetDocument, resolutions: Iterable[str]) -> AssetDocument:
+    """Other rungs are wished for from now on."""
+    return _video(document, resolutions=list(resolutions))
+
+
+def expiring(document: AssetDocument, at_ms: int) -> AssetDocument:
+    return document.model_copy(update={"expire_at": at_ms})
 
 
 def ingested(document: AssetDocument, media: MediaInfo, source: str) -> AssetDocument:
@@ -180,10 +206,13 @@ def published(
     duration_ms: int,
     segments: int,
     tracks: list[SubtitleTrack] | None = None,
+    version: int = 1,
 ) -> AssetDocument:
-    """A presentation is public."""
+    """A presentation is public. What comes late, from a job that was overtaken, changes nothing."""
+    if version < document.presentation:
+        return document
     return _video(
-        document,
+        document.model_copy(update={"presentation": version}),
         renditions=renditions,
         tracks=tracks or [],
         rays=len(renditions),
@@ -205,6 +234,12 @@ def failed(document: AssetDocument, error: Mapping[str, Any]) -> AssetDocument:
 
 def cancelled(document: AssetDocument) -> AssetDocument:
     return document if document.video.status == "Completed" else _video(document, status="Cancelled")
+
+
+def deleted(document: AssetDocument, at_ms: int) -> AssetDocument:
+    """Nothing is left of it but this document."""
+    gone = _video(document, renditions=[], tracks=[], rays=0, slices=0)
+    return gone.model_copy(update={"deleted": at_ms, "expire_at": 0, "presentation": 0})
 
 
 def stamped(document: AssetDocument, *, version: int, now_ms: int) -> AssetDocument:

@@ -34,8 +34,32 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     # -- the source ---------------------------------------------------------------------------------------------------
     ErrorSpec(
         code="media_url_not_accessible",
-        message="The source {url} cannot be read.",
-        hint="Check that the file exists, is a regular file and may be read from here.",
+        message="The source {url} cannot be read ({reason}).",
+        hint="Check that the file exists, is a regular file and may be read from here, without signing in.",
+    ),
+    ErrorSpec(
+        code="source_forbidden",
+        message="The source {url} may not be read: {reason}.",
+        hint="Send an http(s) URL of a public host. What else may be read say the workers' settings: "
+        "REELWAY_SOURCE_ALLOW (hosts and networks), REELWAY_SOURCE_PORTS, REELWAY_SOURCE_BUCKETS.",
+    ),
+    ErrorSpec(
+        code="source_unavailable",
+        message="The source {url} cannot be read at the moment ({reason}).",
+        hint="The step tries again by itself. If this goes on, ask who runs that server.",
+        retryable=True,
+    ),
+    ErrorSpec(
+        code="source_changed",
+        message="The source {url} changed while it was read.",
+        hint="The step begins anew by itself. Send a URL whose file stays as it is.",
+        retryable=True,
+    ),
+    ErrorSpec(
+        code="source_too_slow",
+        message="The source {url} came too slowly: less than {minimum_rate} bytes a second for {seconds} s.",
+        hint="The step tries again by itself. Put the file on a faster server if this goes on.",
+        retryable=True,
     ),
     ErrorSpec(
         code="media_url_unsupported_format",
@@ -129,6 +153,27 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
         hint="Add the field and send the request again.",
     ),
     ErrorSpec(
+        code="job_not_found",
+        message="There is no such job: {job}.",
+        hint="`reelway history ID` shows the jobs of an asset, `reelway dead ls` the failed ones.",
+    ),
+    ErrorSpec(
+        code="cursor_expired",
+        message="The events from {cursor} on are not kept any more; the oldest that is kept is of {oldest}.",
+        hint="Read what you need from the assets themselves, then go on from a moment that is kept.",
+    ),
+    ErrorSpec(
+        code="request_failed",
+        message="The request could not be handled ({reason}).",
+        hint="This is a bug: report it with the log of the worker. Sending it again with the same id is safe.",
+    ),
+    ErrorSpec(
+        code="request_unanswered",
+        message="No worker took the request {request} within {seconds} s.",
+        hint="It waits on the stream and is taken as soon as a worker runs. Sending it again with the same id is safe.",
+        retryable=True,
+    ),
+    ErrorSpec(
         code="profile_unknown",
         message="There is no profile {profile}.",
         hint="Use one of: {available}.",
@@ -136,7 +181,49 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ErrorSpec(
         code="asset_not_found",
         message="There is no asset {asset}.",
-        hint="Check the id; `reelway ls` shows what there is.",
+        hint="Check the id. What a folder of this machine holds is shown by `reelway ls`.",
+    ),
+    ErrorSpec(
+        code="asset_exists",
+        message="There is an asset {asset} already.",
+        hint="Leave out the asset id, or bring another; `reelway reprocess` changes an asset that is there.",
+    ),
+    ErrorSpec(
+        code="asset_not_ready",
+        message="Asset {asset} is not ready: {detail}.",
+        hint="Wait for `asset.ready`; if that does not come, process the source under a new id.",
+    ),
+    ErrorSpec(
+        code="asset_deleted",
+        message="Asset {asset} is deleted, or about to be.",
+        hint="Process the source under a new id.",
+    ),
+    ErrorSpec(
+        code="asset_referenced",
+        message="Clips play segments of asset {asset} ({clips} of them).",
+        hint="Delete the clips first, or delete the asset with `force`: they stop playing then.",
+    ),
+    ErrorSpec(
+        code="nothing_to_retry",
+        message="The last job of asset {asset} is {status}; what failed or was cancelled can be tried again.",
+        hint="Wait for its end; `reelway reprocess` changes an asset that is ready.",
+    ),
+    ErrorSpec(
+        code="priority_not_allowed",
+        message="The organization {organization} may not ask for the priority {priority}.",
+        hint="Use one of: {allowed}.",
+    ),
+    ErrorSpec(
+        code="quota_exceeded",
+        message="The organization {organization} has {maximum} jobs that have not ended, and may have no more.",
+        hint="Send the request again in {retry_after_s} s or later, or raise its `max_open_jobs`.",
+        retryable=True,
+    ),
+    ErrorSpec(
+        code="queue_full",
+        message="The memory of Redis is nearly used up ({percent} %).",
+        hint="Send the request again in {retry_after_s} s or later; give Redis more memory if this lasts.",
+        retryable=True,
     ),
     ErrorSpec(
         code="asset_busy",
@@ -197,6 +284,11 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
         hint="Run one version of the workers, then retry the job.",
     ),
     ErrorSpec(
+        code="encoder_unavailable",
+        message="No worker has had the encoder that this job began with ({encoder}) for {seconds} s.",
+        hint="Run `reelway retry ID`: the asset is made with the encoder of today's workers.",
+    ),
+    ErrorSpec(
         code="parts_incomplete",
         message="The parts of {track} do not cover the asset: {detail}.",
         hint="This is a bug: report it with the log of this job.",
@@ -220,6 +312,11 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ),
     # -- the world around ---------------------------------------------------------------------------------------------
     ErrorSpec(
+        code="source_archived",
+        message="The object {key} lies in a cold storage class ({storage_class}) and cannot be read.",
+        hint="Restore it in the storage, then retry the job.",
+    ),
+    ErrorSpec(
         code="storage_unavailable",
         message="The storage does not answer ({reason}).",
         hint="The step tries again by itself; check the storage if this goes on.",
@@ -235,6 +332,11 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
         code="storage_forbidden",
         message="The storage refuses access ({reason}).",
         hint="Check the credentials and the permissions of the bucket or folder.",
+    ),
+    ErrorSpec(
+        code="address_taken",
+        message="Something that is not Redis listens at {address}.",
+        hint="Stop it, or name another address in REELWAY_REDIS_URL.",
     ),
     ErrorSpec(
         code="workers_unavailable",

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.document import AssetDocument, SubtitleTrack
-from pipeline.job import EventDraft
+from pipeline.job import EventDraft, Job
 
 STREAM = "reelway:events"
 PROGRESS_STREAM = "reelway:progress"
@@ -63,9 +63,11 @@ class StepData(BaseModel):
 
 
 class RefusalData(BaseModel):
-    """Data of `request.refused`."""
+    """Data of `request.refused`; its subject is `-` where no asset could be read."""
 
-    request: str | None = None
+    request: str | None = Field(
+        default=None, description="The request's id; where none could be read, that of its entry on the stream."
+    )
     error: ErrorData
     meta: dict[str, Any] = {}
 
@@ -111,13 +113,14 @@ class Progress(BaseModel):
 
 
 EVENTS: Mapping[str, tuple[type[BaseModel], str]] = {
-    "asset.accepted": (AssetData, "A request was accepted; the asset's URLs are known."),
+    "asset.accepted": (AssetData, "A request was accepted as a job; the asset's URLs are known."),
     "asset.ingested": (AssetData, "The source lies in private storage and can be served."),
     "asset.playable": (AssetData, "The doors lead to a complete presentation."),
     "asset.ready": (AssetData, "The job has ended well; `missing` names optional parts that failed."),
     "asset.updated": (AssetData, "The document changed; it comes whole, with its version."),
     "asset.failed": (AssetData, "The job has failed for good."),
     "asset.cancelled": (AssetData, "The job was cancelled."),
+    "asset.deleted": (AssetData, "Nothing is left of the asset; its document says since when."),
     "request.refused": (RefusalData, "A request was not accepted."),
     "step.started": (StepData, "A worker has begun a step."),
     "step.finished": (StepData, "A step is done."),
@@ -162,6 +165,30 @@ class Event(BaseModel):
     def payload(self) -> BaseModel:
         """The data as its model."""
         return EVENTS[self.name][0].model_validate(self.data)
+
+
+def asset_facts(
+    job: Job,
+    type_: str | None,
+    document: AssetDocument,
+    *,
+    key: str,
+    error: Mapping[str, Any] | None = None,
+    missing: list[str] | None = None,
+) -> tuple[EventDraft, ...]:
+    """The fact itself, if it has a name of its own, and `asset.updated` with the same document.
+
+    `key` tells the moves of one job apart.
+    """
+    data: dict[str, Any] = {"job": job.id, "asset": document.model_dump(mode="json"), "meta": meta_of(job)}
+    fact = {**data, **({"error": error} if error else {}), **({"missing": missing} if missing else {})}
+    updated = EventDraft(id=f"{job.id}.{key}.asset.updated", type="asset.updated", data=data)
+    return (EventDraft(id=f"{job.id}.{key}.{type_}", type=type_, data=fact), updated) if type_ else (updated,)
+
+
+def meta_of(job: Job) -> Any:
+    """What the caller wants to hear with every event of its job."""
+    return job.request.get("meta", {})
 
 
 def envelope(draft: EventDraft, *, asset: str, job: str | None, organization: str, now_ms: int, prefix: str) -> str:

@@ -8,12 +8,12 @@ events) is decided by the conductor and applied by a store in one `Commit`.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from pipeline.tasks import Blueprint
+from pipeline.tasks import USUAL_LIMITS, Blueprint, Limits
 
 SCHEMA = 1
 """Schema of the record; a worker that meets a newer one leaves the step alone."""
@@ -37,7 +37,7 @@ class Status(enum.StrEnum):
     PUBLISHING = "publishing"
     """A worker holds its lease and is changing what the public sees: it can no longer be cancelled."""
     RETRYING = "retrying"
-    """It failed for a reason that may pass, and waits for its time."""
+    """It failed for a reason that may pass, or found no room; it waits for its time."""
     SUCCEEDED = "succeeded"
     """Its outputs are stored and its effect is public."""
     FAILED = "failed"
@@ -75,6 +75,8 @@ class Move(enum.StrEnum):
     """Its worker was lost: the lease ran out."""
     HAND_BACK = "hand_back"
     """Its worker gave it back unharmed (a drain, a newer record); nothing is counted against it."""
+    POSTPONE = "postpone"
+    """It does not fit into the worker that asked for it: it waits a little; nothing is counted against it."""
     GIVE_UP = "give_up"
     """It is optional, and its job was cancelled when everything required was done."""
 
@@ -83,6 +85,7 @@ TRANSITIONS: Mapping[tuple[Status, Move], Status] = MappingProxyType(
     {
         (Status.WAITING, Move.RELEASE): Status.READY,
         (Status.READY, Move.BEGIN): Status.RUNNING,
+        (Status.READY, Move.POSTPONE): Status.RETRYING,
         (Status.RUNNING, Move.PUBLISH): Status.PUBLISHING,
         # Repeated when the reply to the first was lost.
         (Status.PUBLISHING, Move.PUBLISH): Status.PUBLISHING,
@@ -104,6 +107,17 @@ TRANSITIONS: Mapping[tuple[Status, Move], Status] = MappingProxyType(
         (Status.RETRYING, Move.GIVE_UP): Status.FAILED,
     }
 )
+
+
+class Priority(enum.StrEnum):
+    """How soon a job's steps begin, beside those of other jobs; within one, organizations take turns."""
+
+    HIGH = "high"
+    """Before everything else."""
+    STANDARD = "standard"
+    """After `high`, before `bulk`."""
+    BULK = "bulk"
+    """When nothing else is to be done."""
 
 
 class JobStatus(enum.StrEnum):
@@ -136,6 +150,8 @@ class Ref:
 
     job: str
     step: str
+    stage: str | None = field(default=None, compare=False, repr=False)
+    """Its stage, where whoever gave the reference knows it (`Agenda.take`)."""
 
     def __str__(self) -> str:
         return f"{self.job}/{self.step}"
@@ -174,6 +190,8 @@ class Step:
     losses: int = 0
     """Workers lost while they did it."""
     worker: str | None = None
+    begun_ms: int | None = None
+    """Begin of the first attempt."""
     started_ms: int | None = None
     """Begin of the latest attempt."""
     ended_ms: int | None = None
@@ -200,6 +218,44 @@ class IllegalMove(Exception):
     """A move that the table does not know."""
 
 
+class StepTable(Mapping[str, Step]):
+    """Steps by id in the order of the plan, each decoded when somebody looks at it.
+
+    A record of a thousand steps is read for the sake of one or two: where all of them stand is known without decoding.
+    """
+
+    def __init__(self, statuses: Mapping[str, Status], decode: Callable[[str], Step]) -> None:
+        self.statuses = statuses
+        """Where every step stands, in the order of the plan."""
+        self._decode = decode
+        self._steps: dict[str, Step] = {}
+
+    def __getitem__(self, step_id: str) -> Step:
+        if step_id not in self.statuses:
+            raise KeyError(step_id)
+        if step_id not in self._steps:
+            self._steps[step_id] = self._decode(step_id)
+        return self._steps[step_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.statuses)
+
+    def __len__(self) -> int:
+        return len(self.statuses)
+
+    def __contains__(self, step_id: object) -> bool:
+        return step_id in self.statuses
+
+    def __repr__(self) -> str:
+        return f"StepTable({dict(self)!r})"
+
+    def with_steps(self, *changed: Step) -> StepTable:
+        """The table with these in it, changed or new; nothing is decoded for that."""
+        table = StepTable({**self.statuses, **{step.id: step.status for step in changed}}, self._decode)
+        table._steps = {**self._steps, **{step.id: step for step in changed}}
+        return table
+
+
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """One accepted request for an asset."""
@@ -208,9 +264,17 @@ class Job:
     asset: str
     organization: str = "default"
     kind: str = "process"
+    """What was asked: the request's type without `asset.`."""
+    priority: Priority = Priority.STANDARD
+    held: bool = False
+    """None of its steps begins until somebody releases it; what runs goes on."""
     request: Mapping[str, Any] = field(default_factory=dict)
     profile: Mapping[str, Any] = field(default_factory=dict)
     """The profile as it was at acceptance: a later change of the file changes nothing here."""
+    limits: Limits = USUAL_LIMITS
+    """What its source may be, for its organization at acceptance."""
+    source: str = ""
+    """Storage key of the source: where ingest brings it, or where it lies already."""
     workers: int = 1
     """Hint of the fleet's size at acceptance: an input of the plan, recorded so that the plan stays a pure function."""
     blueprint: Blueprint | None = None
@@ -224,25 +288,42 @@ class Job:
     schema: int = SCHEMA
 
     @property
+    def statuses(self) -> Mapping[str, Status]:
+        """Where every step stands: cheap also where the steps are not decoded yet."""
+        if isinstance(self.steps, StepTable):
+            return self.steps.statuses
+        return {step.id: step.status for step in self.steps.values()}
+
+    def with_steps(self, *changed: Step) -> Job:
+        """The job with these steps in it, changed or new."""
+        if isinstance(self.steps, StepTable):
+            return replace(self, steps=self.steps.with_steps(*changed))
+        return replace(self, steps={**self.steps, **{step.id: step for step in changed}})
+
+    @property
     def settled(self) -> bool:
-        return all(step.status.settled for step in self.steps.values())
+        """All of its steps are. A job without steps is nothing but its own end."""
+        statuses = self.statuses
+        return bool(statuses) and all(status.settled for status in statuses.values())
 
     @property
     def publishing(self) -> bool:
         """A step has begun to change what the public sees, and is not settled: also when its worker was lost since."""
-        return any(step.exposed and not step.status.settled for step in self.steps.values())
+        return any(self.steps[name].exposed for name, status in self.statuses.items() if not status.settled)
 
     @property
     def delivered(self) -> bool:
         """Everything required is done; what is left, if anything, is optional."""
-        return all(step.optional or step.status.settled for step in self.steps.values())
+        return all(status.settled or self.steps[name].optional for name, status in self.statuses.items())
 
     def unsettled_needs(self, step: Step) -> tuple[str, ...]:
-        return tuple(need for need in step.needs if not self.steps[need].status.settled)
+        statuses = self.statuses
+        return tuple(need for need in step.needs if not statuses[need].settled)
 
     def dependants(self, step_id: str) -> tuple[Step, ...]:
         """Waiting steps that need this one."""
-        return tuple(s for s in self.steps.values() if s.status is Status.WAITING and step_id in s.needs)
+        waiting = (self.steps[name] for name, status in self.statuses.items() if status is Status.WAITING)
+        return tuple(step for step in waiting if step_id in step.needs)
 
     def progress(self, fractions: Mapping[str, float]) -> float:
         """0 to 1 over all steps by weight; `fractions` are of the running ones."""
@@ -308,7 +389,12 @@ class Commit:
     all_settled: bool = False
     """Every step of the job is settled."""
     asset_version: int | None = None
-    """The document's version (0: there is no asset yet)."""
+    """The document's version (0: there is no asset yet). Of commits that go together only one may ask it of an asset
+    whose document they change."""
+    max_open: int | None = None
+    """Of a new job: with it, its organization has at most so many jobs that have not ended."""
+    closes: bool = False
+    """Of a new job: it removes its asset. From now on no other new job is accepted for that asset."""
     # -- changes ------------------------------------------------------------------------------------------------------
     header: Job | None = None
     """The job without its steps; the store sets the next revision."""
@@ -321,18 +407,35 @@ class Commit:
     job, for steps whose tickets are lost."""
     organization: str = "default"
     document: Mapping[str, Any] | None = None
+    expire_at_ms: int | None = None
+    """When the asset is to be deleted, milliseconds since 1970; 0: never; None: no change."""
     events: tuple[EventDraft, ...] = ()
     forget: bool = False
     """The job has ended: drop its steps from the ready and due indexes."""
 
 
+class Refusal(enum.StrEnum):
+    """Why commits were not applied."""
+
+    CONFLICT = "conflict"
+    """Something is not as expected: decide again from a fresh read."""
+    QUOTA = "quota"
+    """The organization has too many open jobs (`Commit.max_open`)."""
+    CLOSED = "closed"
+    """The asset is being deleted (`Commit.closes`)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a commit."""
+    """What became of one or more commits: all of them are applied, or none."""
 
     applied: bool
     settled: bool = False
-    """Every step of the job is settled now."""
+    """Every step of the (first) job is settled now."""
+    refusal: Refusal | None = None
+    """Why nothing was applied."""
+    index: int = 0
+    """Which of the commits was refused."""
 
 
-CONFLICT = Outcome(applied=False)
+CONFLICT = Outcome(applied=False, refusal=Refusal.CONFLICT)

@@ -7,23 +7,64 @@ from __future__ import annotations
 
 import hashlib
 import re
+from datetime import date
 
 from pipeline.tasks import AudioRendition, Rung, Timeline, to_json
 
 PRIVATE = "private"
 PUBLIC = "transcoded"
 
+EVENTS = f"{PRIVATE}/archive/events/"
+"""Folder of the archive: no asset's id has seven letters."""
+HORIZON = f"{PRIVATE}/archive/horizon.json"
+
+_OWNER = re.compile(
+    rf"(?:{PRIVATE}/|{PUBLIC}/)([A-Za-z0-9]{{11}}|[0-9a-fA-F]{{8}}(?:-[0-9a-fA-F]{{4}}){{3}}-[0-9a-fA-F]{{12}})[./]"
+)
 _EXTENSION = re.compile(r"\.([A-Za-z0-9]{1,5})$")
+_QUERY = re.compile(r"[?#].*", re.DOTALL)
+
+
+def owner(key: str) -> str | None:
+    """The asset that an object belongs to; None where it belongs to no asset."""
+    match = _OWNER.match(key)
+    return match[1] if match else None
+
+
+def probe(name: str) -> str:
+    """Folder in which `reelway doctor` tries a storage."""
+    return f"{PRIVATE}/doctor/{name}/"
+
+
+def events(day: date, first: str) -> str:
+    """Archived events of a day, in UTC; `first` names the first of them, so that the keys sort by time."""
+    return f"{EVENTS}{day:%Y/%m/%d}/{first}.ndjson"
 
 
 def source(asset: str, name: str) -> str:
-    """`private/<asset>.<ext>`; `name` is the path of the source, of which only a harmless extension is kept."""
-    match = _EXTENSION.search(name)
+    """`private/<asset>.<ext>`; `name` is the path or URL of the source, of which only a harmless extension is kept."""
+    # The end of a URL is its query, which may be a secret.
+    match = _EXTENSION.search(_QUERY.sub("", name) if "://" in name else name)
     return f"{PRIVATE}/{asset}.{match[1].lower() if match else 'bin'}"
+
+
+def sources(asset: str) -> str:
+    """Prefix of the source, whatever its extension."""
+    return f"{PRIVATE}/{asset}."
+
+
+def private(asset: str) -> str:
+    """Folder of what is known of the asset and of its jobs."""
+    return f"{PRIVATE}/{asset}/"
 
 
 def media(asset: str) -> str:
     return f"{PRIVATE}/{asset}/media.json"
+
+
+def brought(asset: str) -> str:
+    """What was stored as the source, and from where: an attempt that comes later need not bring it again."""
+    return f"{PRIVATE}/{asset}/brought.json"
 
 
 def claim(asset: str) -> str:
@@ -32,7 +73,21 @@ def claim(asset: str) -> str:
 
 
 def history(asset: str, job: str) -> str:
-    return f"{PRIVATE}/{asset}/jobs/{job}.json"
+    return f"{histories(asset)}{job}.json"
+
+
+def histories(asset: str) -> str:
+    return f"{PRIVATE}/{asset}/jobs/"
+
+
+def tombstone(asset: str) -> str:
+    """All that is left of a deleted asset."""
+    return f"{PRIVATE}/{asset}/deleted.json"
+
+
+def references(asset: str) -> str:
+    """Folder of the markers of clips that play segments of the asset."""
+    return f"{PUBLIC}/{asset}/refs/"
 
 
 def receipt(asset: str, job: str, step: str, fence: str) -> str:

@@ -3,22 +3,31 @@
 Pure: the same job gives the same plan on every machine, because everything it depends on (profile, media facts,
 encoder build, hint of the fleet's size) lies in the job. A plan starts as `ingest` and grows, in the commit that
 settles it, into `transcode` and `audio` steps and the `package` step that needs them all; what adds to the published
-asset, as `subtitle` does, needs `package`, is optional, and keeps nobody from watching. A step holds only *which part*
-it makes; what to make stands once, in the job's blueprint, so that the record stays small at a thousand steps.
+asset, as `subtitle` does, needs `package`, is optional, and keeps nobody from watching. Asked of a ready asset, a stage
+comes alone: `package` and `subtitle` as the only step of a job, `transcode` and `audio` by a `reprocess`. A step holds
+only *which part* it makes; what to make stands once, in the job's blueprint, so that the record stays small at a
+thousand steps.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 from pipeline import keys
 from pipeline.job import Job, Step
-from pipeline.media import ladder, languages, rates, timeline
+from pipeline.media import ladder, languages, rates
 from pipeline.profile import Profile
-from pipeline.requests import ProcessRequest
+from pipeline.requests import (
+    JobRequest,
+    ProcessRequest,
+    RepackageRequest,
+    ReprocessRequest,
+    SubtitleRequest,
+    request_of,
+)
+from pipeline.split import STEP_S, cost, split
 from pipeline.tasks import (
     AudioRendition,
     AudioStream,
@@ -26,7 +35,6 @@ from pipeline.tasks import (
     Blueprint,
     IngestFacts,
     IngestTask,
-    Limits,
     MediaInfo,
     PackageTask,
     Rung,
@@ -41,28 +49,32 @@ AUDIO = "audio"
 PACKAGE = "package"
 SUBTITLE = "subtitle"
 
-CHUNK_SEGMENTS = 4
-"""Segments of a chunk: 16 s cost about 3 % more CPU than a whole-file encode, and lose little when a worker dies."""
-MAX_CHUNKS = 300
-"""A long video gets longer chunks, not thousands of steps."""
-
-# Relative costs of a second of video, in encoded megapixels at the default preset (benchmarks/ladder.py); only their
-# ratio matters to the choice of a split. Scaling reads the whole source picture once for every rung that is smaller.
-_DECODE = 0.35
-_SCALE = 0.25
-_STEP_OVERHEAD = 0.2
+ADDED_S = 0.05
+"""Seconds of one core that a second of sound or of speech takes, about."""
 
 
-def first_steps(request: ProcessRequest) -> tuple[Step, ...]:
-    """What is known at acceptance: the source must be brought in and understood."""
-    return (Step(id=INGEST, stage=INGEST, weight=0.05),)
+def first_steps(request: JobRequest) -> tuple[Step, ...]:
+    """What is known at acceptance: a source must be brought in and understood; a stage that is asked for alone."""
+    match request:
+        case ProcessRequest() | ReprocessRequest():
+            return (Step(id=INGEST, stage=INGEST, weight=0.05),)
+        case RepackageRequest():
+            return (Step(id=PACKAGE, stage=PACKAGE),)
+        case SubtitleRequest():
+            return (Step(id=SUBTITLE, stage=SUBTITLE, args={"language": request.language}),)
+    return ()
 
 
 def grow(job: Job, facts: IngestFacts) -> tuple[Blueprint, tuple[Step, ...]]:
     """The rest of the plan, once the source is known."""
     profile = Profile.model_validate(job.profile)
-    request = ProcessRequest.model_validate(job.request)
+    request = request_of(job.request)
+    assert isinstance(request, ProcessRequest | ReprocessRequest), "nothing else has an ingest step"
     drawn = blueprint(facts, profile, request)
+    if isinstance(request, ReprocessRequest):
+        drawn = _to_be_made(drawn, request, facts.present)
+        if not (drawn.rungs or drawn.audio):
+            return drawn, ()
     parts = (*_transcode_steps(drawn, job.workers), *_audio_steps(drawn))
     additions = tuple(_subtitle_steps(drawn, request))
     weight = sum(step.weight for step in (*parts, *additions))
@@ -73,7 +85,7 @@ def grow(job: Job, facts: IngestFacts) -> tuple[Blueprint, tuple[Step, ...]]:
     return drawn, (*parts, package, *additions)
 
 
-def blueprint(facts: IngestFacts, profile: Profile, request: ProcessRequest) -> Blueprint:
+def blueprint(facts: IngestFacts, profile: Profile, request: ProcessRequest | ReprocessRequest) -> Blueprint:
     """Decide the whole output: grid, rungs and sound tracks."""
     media = facts.media
     return Blueprint(
@@ -82,6 +94,21 @@ def blueprint(facts: IngestFacts, profile: Profile, request: ProcessRequest) -> 
         rungs=rungs(media, profile, request.resolutions or profile.resolutions),
         audio=audio_renditions(media, profile),
         encoder=facts.encoder,
+    )
+
+
+def _to_be_made(drawn: Blueprint, request: ReprocessRequest, present: Sequence[str]) -> Blueprint:
+    """Of a ready asset: everything of the stages that are asked for again, else what it lacks."""
+    if request.again:
+        return replace(
+            drawn,
+            rungs=drawn.rungs if TRANSCODE in request.again else (),
+            audio=drawn.audio if AUDIO in request.again else (),
+        )
+    return replace(
+        drawn,
+        rungs=tuple(rung for rung in drawn.rungs if rung.track not in present),
+        audio=tuple(sound for sound in drawn.audio if sound.track not in present),
     )
 
 
@@ -120,91 +147,17 @@ def audio_renditions(media: MediaInfo, profile: Profile) -> tuple[AudioRendition
     )
 
 
-# -- splitting the picture --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Chunk:
-    """A run of segments [first, last)."""
-
-    first: int
-    last: int
-    seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Split:
-    """One way to share the picture's work: runs of segments × groups of rungs."""
-
-    chunks: tuple[_Chunk, ...]
-    groups: tuple[tuple[Rung, ...], ...]
+# -- the steps of the parts -------------------------------------------------------------------------------------------
 
 
 def _transcode_steps(drawn: Blueprint, workers: int) -> Iterator[Step]:
-    if not drawn.rungs:
-        return
-    split = min(_splits(drawn, workers), key=lambda candidate: _makespan(drawn, candidate, workers))
-    for (number, chunk), (group, members) in itertools.product(enumerate(split.chunks), enumerate(split.groups)):
+    for part in split(drawn, workers) if drawn.rungs else ():
         yield Step(
-            id=f"{TRANSCODE}-{number:03d}" + (f"-{group}" if len(split.groups) > 1 else ""),
+            id=f"{TRANSCODE}-{part.name}",
             stage=TRANSCODE,
-            args={"first": chunk.first, "last": chunk.last, "rungs": [rung.name for rung in members]},
-            weight=_cost(drawn, chunk, members),
+            args={"first": part.chunk.first, "last": part.chunk.last, "rungs": [rung.name for rung in part.rungs]},
+            weight=cost(drawn, part),
         )
-
-
-def _splits(drawn: Blueprint, workers: int) -> Iterator[_Split]:
-    """Every split worth comparing: full chunks first; shorter ones and rung groups where workers would stay idle."""
-    bounds = (*timeline.segment_starts(drawn.timeline), drawn.timeline.frames)
-    segments = len(bounds) - 1
-    longest = max(CHUNK_SEGMENTS, -(-segments // MAX_CHUNKS))
-    if drawn.media.video is None or not drawn.media.seekable:
-        longest = segments
-    lengths = [longest] if -(-segments // longest) >= 2 * workers else range(longest, 0, -1)
-    for length in lengths:
-        if not drawn.media.seekable and length < segments:
-            return
-        runs = [(at, min(at + length, segments)) for at in range(0, segments, length)]
-        chunks = tuple(
-            _Chunk(first=first, last=last, seconds=float((bounds[last] - bounds[first]) / drawn.timeline.rate))
-            for first, last in runs
-        )
-        for groups in range(1, min(workers, len(drawn.rungs)) + 1):
-            yield _Split(chunks=chunks, groups=_groups(drawn, groups))
-
-
-def _groups(drawn: Blueprint, count: int) -> tuple[tuple[Rung, ...], ...]:
-    """The rungs in `count` groups of about the same cost; the costliest first."""
-    groups: list[list[Rung]] = [[] for _ in range(count)]
-    for rung in drawn.rungs:
-        min(groups, key=lambda group: sum(_rung_cost(drawn, member) for member in group)).append(rung)
-    return tuple(tuple(group) for group in groups if group)
-
-
-def _makespan(drawn: Blueprint, split: _Split, workers: int) -> tuple[float, int]:
-    """Estimated time to finish (longest first on `workers`), then the number of steps."""
-    costs = sorted((_cost(drawn, *part) for part in itertools.product(split.chunks, split.groups)), reverse=True)
-    loads = [0.0] * workers
-    for cost in costs:
-        loads[loads.index(min(loads))] += cost
-    return max(loads), len(costs)
-
-
-def _cost(drawn: Blueprint, chunk: _Chunk, members: Sequence[Rung]) -> float:
-    """Relative cost of a part, decoding included."""
-    decode = _DECODE * _source_megapixels(drawn)
-    return chunk.seconds * (decode + sum(_rung_cost(drawn, rung) for rung in members)) + _STEP_OVERHEAD
-
-
-def _rung_cost(drawn: Blueprint, rung: Rung) -> float:
-    """Relative cost of a second of one rung."""
-    encode, source = rung.width * rung.height / 1e6, _source_megapixels(drawn)
-    return encode + (_SCALE * source if encode < source else 0.0)
-
-
-def _source_megapixels(drawn: Blueprint) -> float:
-    video = drawn.media.video
-    return video.width * video.height / 1e6 if video else 0.0
 
 
 def _audio_steps(drawn: Blueprint) -> Iterator[Step]:
@@ -213,20 +166,20 @@ def _audio_steps(drawn: Blueprint) -> Iterator[Step]:
             id=rendition.track,
             stage=AUDIO,
             args={"track": rendition.track},
-            weight=float(drawn.timeline.duration) * 0.1 + _STEP_OVERHEAD,
+            weight=float(drawn.timeline.duration) * ADDED_S + STEP_S,
         )
 
 
-def _subtitle_steps(drawn: Blueprint, request: ProcessRequest) -> Iterator[Step]:
+def _subtitle_steps(drawn: Blueprint, request: ProcessRequest | ReprocessRequest) -> Iterator[Step]:
     """Captions are added to an asset that can be watched already: they must not keep anybody waiting."""
-    if request.generate_subtitle and drawn.media.audio:
+    if isinstance(request, ProcessRequest) and request.generate_subtitle and drawn.media.audio:
         yield Step(
             id=SUBTITLE,
             stage=SUBTITLE,
             args={"language": request.language},
             needs=(PACKAGE,),
             optional=True,
-            weight=float(drawn.timeline.duration) * 0.1 + _STEP_OVERHEAD,
+            weight=float(drawn.timeline.duration) * ADDED_S + STEP_S,
         )
 
 
@@ -243,8 +196,13 @@ def task(job: Job, step: Step) -> Task:
 
 
 def _ingest_task(job: Job, _args: Mapping[str, Any]) -> Task:
-    request = ProcessRequest.model_validate(job.request)
-    return IngestTask(asset=job.asset, url=request.url, source=keys.source(job.asset, request.url), limits=Limits())
+    return IngestTask(
+        asset=job.asset,
+        url=str(job.request.get("url", "")),
+        source=_source(job),
+        known="url" not in job.request,
+        limits=job.limits,
+    )
 
 
 def _transcode_task(job: Job, args: Mapping[str, Any]) -> Task:
@@ -281,7 +239,16 @@ def _package_task(job: Job, _args: Mapping[str, Any]) -> Task:
     receipts = tuple(
         str(job.steps[need].facts["receipt"]) for need in job.steps[PACKAGE].needs if "receipt" in job.steps[need].facts
     )
-    return PackageTask(asset=job.asset, blueprint=_drawn(job), receipts=receipts)
+    if not receipts:  # asked for alone: the tracks stay what they are
+        return PackageTask(asset=job.asset, blueprint=replace(_drawn(job), rungs=(), audio=()), receipts=())
+    return PackageTask(asset=job.asset, blueprint=_drawn(job), receipts=receipts, replaces=_replaced(job))
+
+
+def _replaced(job: Job) -> tuple[Literal["video", "audio"], ...]:
+    """What is made again takes the place of all that there was of its kind."""
+    request = request_of(job.request)
+    again = request.again if isinstance(request, ReprocessRequest) else ()
+    return tuple(_KINDS[stage] for stage in again)
 
 
 def _subtitle_task(job: Job, args: Mapping[str, Any]) -> Task:
@@ -311,8 +278,10 @@ def _drawn(job: Job) -> Blueprint:
 
 
 def _source(job: Job) -> str:
-    return keys.source(job.asset, str(job.request["url"]))
+    return job.source or keys.source(job.asset, str(job.request["url"]))
 
+
+_KINDS: Mapping[str, Literal["video", "audio"]] = {TRANSCODE: "video", AUDIO: "audio"}
 
 _TASKS = {
     INGEST: _ingest_task,

@@ -7,11 +7,11 @@ with the product, and every adapter of a port passes the same contract tests (`t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from pipeline.job import AssetRecord, Commit, EventDraft, Job, Outcome, Ref
+from pipeline.job import AssetRecord, Commit, EventDraft, Job, Outcome, Priority, Ref
 
 
 class JobStore(Protocol):
@@ -26,11 +26,59 @@ class JobStore(Protocol):
     def asset(self, asset_id: str) -> AssetRecord | None:
         """The asset's document, its version, epoch and last sequence."""
 
-    def commit(self, commit: Commit) -> Outcome:
-        """Compare everything that the commit expects; if all of it holds, apply all of it, else change nothing."""
+    def jobs(self, asset_id: str) -> Sequence[str]:
+        """Ids of the asset's jobs that the store still knows, newest first."""
+
+    def commit(self, commit: Commit, *more: Commit) -> Outcome:
+        """Compare everything that the commits expect; if all of it holds, apply all of them, else change nothing."""
 
     def renew(self, ref: Ref, fence: str, lease_s: float) -> bool:
         """Push the step's due time to now + `lease_s`. False when `fence` no longer runs this step."""
+
+    def append(self, asset: str, draft: EventDraft, *, organization: str = "default", job: str | None = None) -> None:
+        """Append an event that comes with no change of a job: `request.refused`.
+
+        The same draft appended again within some minutes is appended once.
+        """
+
+    def restore(self, record: AssetRecord) -> bool:
+        """Bring back an asset that the store has forgotten, or knows in an older state, from what storage says of it.
+
+        It gets a new epoch that no earlier one had (`record.epoch` is ignored) and goes on above `record.sequence`.
+        False, and nothing changes, where the store knows this version of the document or a higher one.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quotas:
+    """How many steps an organization may have taken at once; None: no limit."""
+
+    default: int | None = None
+    by_organization: Mapping[str, int | None] = field(default_factory=dict)
+
+
+NO_QUOTAS = Quotas()
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueFigures:
+    """One stage's queue."""
+
+    stage: str
+    ready: Mapping[Priority, int] = field(default_factory=dict)
+    """Steps that wait for a worker, by priority."""
+    taken: int = 0
+    """Steps whose tickets are out, or that run."""
+    organizations: Mapping[str, int] = field(default_factory=dict)
+    """Ready steps by organization."""
+    paused: bool = False
+
+
+class Agenda(Protocol):
+    """What is to be done, and in which order. Kept by the store: every commit changes it in the same moment.
+
+    Ready steps stand by stage, priority and organization. Raises `PipelineError("queue_unavailable")`.
+    """
 
     def due(self, limit: int) -> Sequence[Ref]:
         """Claim up to `limit` references whose due time has passed, oldest first.
@@ -42,11 +90,38 @@ class JobStore(Protocol):
         lease meanwhile, so none is judged.
         """
 
-    def take(self, stages: Mapping[str, int]) -> Sequence[Ref]:
-        """Take up to `stages[name]` ready steps of each stage out of the ready index, best first."""
+    def take(self, stages: Mapping[str, int], quotas: Quotas = NO_QUOTAS) -> Sequence[Ref]:
+        """Take up to `stages[name]` ready steps of each stage out of the ready index, best first.
 
-    def append(self, asset: str, draft: EventDraft, *, organization: str = "default", job: str | None = None) -> None:
-        """Append an event that comes with no change of a job: `request.refused`."""
+        Higher priorities first; within one, organizations take turns, and each gives its step of the lowest rank. What
+        was taken counts for its organization until the step is settled, waits for a retry, or is ready again; an
+        organization at its quota is passed over, and so are paused stages. The references know their stages.
+
+        A quota is exact as long as a ticket waits less than `READY_DUE_S` for a worker. Then it counts as lost, and its
+        step as ready; where the old ticket begins it all the same, more may run than the quota allows.
+        """
+
+    def pause(self, stage: str, paused: bool) -> None:
+        """Give out no step of this stage until it is resumed; what runs, or was given out before, goes on."""
+
+    def queues(self) -> Sequence[QueueFigures]:
+        """Every stage that has something ready or taken, or is paused, by name."""
+
+    def failed(self, limit: int) -> Sequence[str]:
+        """Ids of the failed jobs that the store still knows, newest first."""
+
+    def expired(self, limit: int) -> Sequence[tuple[str, int]]:
+        """Assets whose `expire_at_ms` has passed, and that time, earliest first."""
+
+    def unexpire(self, asset: str, at_ms: int) -> None:
+        """Drop an asset from what `expired` shows, as there is nothing to delete; unless its time is another by now."""
+
+    def pressure(self) -> float:
+        """How full the store's memory is: 0 to 1 of its limit; 0 where it has none."""
+
+
+class Ledger(JobStore, Agenda, Protocol):
+    """Records and agenda, kept by one store."""
 
 
 class Tickets(Protocol):
@@ -86,6 +161,10 @@ class StoredObject:
     """Bytes."""
     etag: str
     """Opaque; changes whenever the content does."""
+    modified_ms: int = field(compare=False)
+    """When it was last written, by the storage's own clock, in milliseconds since 1970.
+
+    Not compared: a storage may tell whole seconds only, and `put` answers the time of its reply."""
 
 
 class PreconditionFailed(Exception):
@@ -99,6 +178,8 @@ class ObjectNotFound(Exception):
     """There is no object under this key."""
 
 
+Body = bytes | Path | Iterator[bytes]
+"""What is stored as an object."""
 Moved = Callable[[], None]
 """Called when something went on; whoever has it called may raise to stop."""
 
@@ -106,23 +187,25 @@ Moved = Callable[[], None]
 class Storage(Protocol):
     """Objects by key. A reader never sees half of one.
 
-    Raises `PipelineError("storage_unavailable" | "storage_forbidden" | "storage_full")` where the storage fails.
+    Raises `PipelineError("storage_unavailable" | "storage_forbidden" | "storage_full")` where the storage fails, and
+    `source_archived` where an object lies in a cold storage class and must be restored before it can be read.
     """
 
     def put(
         self,
         key: str,
-        body: bytes | Path,
+        body: Body,
         *,
         absent: bool = False,
         match: str | None = None,
         moved: Moved | None = None,
     ) -> StoredObject:
-        """Store `body` (bytes, or the content of a local file) under `key`, atomically.
+        """Store `body` under `key`, atomically: bytes, the content of a local file, or blocks as they come.
 
         `absent`: only where there is none (create-only). `match`: only over the object with this etag. Raises
         `PreconditionFailed`. The content type and the cache header follow from the key. `moved` is called for every few
-        megabytes of a file that were written, from any thread; what it raises ends the write, and nothing is stored.
+        megabytes of a file that were written, from any thread; what it raises ends the write, and nothing is stored. So
+        does what the blocks raise, and that comes out as it is. Of blocks some megabytes are held at a time.
         """
 
     def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
@@ -134,11 +217,18 @@ class Storage(Protocol):
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """Every object whose key begins with `prefix`, in the order of the keys."""
 
-    def delete(self, prefix: str) -> int:
-        """Delete every object whose key begins with `prefix`; returns how many. None there is fine."""
+    def delete(self, prefix: str, *, moved: Moved | None = None) -> int:
+        """Delete every object whose key begins with `prefix`; returns how many. None there is fine.
+
+        `moved` is called before every batch of at most a thousand objects; what it raises ends the deletion.
+        """
 
     def presign(self, key: str, expires_s: int) -> str:
         """A URL that reads the object without credentials until it expires."""
+
+    def sweep_uploads(self, older_than_s: float, *, dry_run: bool = False) -> int:
+        """Throw away what was written of objects that nobody completed and that were begun (in a folder: last written
+        to) longer ago than `older_than_s`; returns how many. `dry_run`: only count them."""
 
     def local_path(self, key: str) -> Path | None:
         """Where the object lies on this machine, for reading only; None where it has no path."""

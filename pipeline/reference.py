@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from pipeline import asyncapi, profile
+from pipeline import asyncapi, organizations, profile
 from pipeline.errors import CATALOGUE, ErrorSpec
 from pipeline.job import TRANSITIONS, Move, Status
 
@@ -74,6 +74,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "docs/reference/errors.md": errors,
     "docs/reference/states.md": states,
     "config/profiles/profile.schema.json": lambda: _json(profile.schema()),
+    "config/organizations.schema.json": lambda: _json(organizations.schema()),
 }
 """Every generated page by its path in the repository."""
 

@@ -11,9 +11,22 @@ import re
 import secrets
 import string
 import uuid
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from pipeline.job import Priority
 
 STREAM = "reelway:requests"
 RESOLUTIONS = ("240p", "360p", "480p", "540p", "720p", "1080p")
@@ -42,55 +55,29 @@ def _asset_id(value: str) -> str:
 
 AssetId = Annotated[str, AfterValidator(_asset_id)]
 RequestId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+LAST_MS = 253_402_300_799_999
+"""The end of the year 9999, in milliseconds since 1970: the last moment that calendars know."""
+ExpireAt = Annotated[
+    int, Field(ge=0, le=LAST_MS, description="When to delete the asset, milliseconds since 1970; 0: never.")
+]
 
 
-class ProcessRequest(BaseModel):
-    """`asset.process`: make a streamable asset of a source."""
+class Wish(BaseModel):
+    """What every request has."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    type: Literal["asset.process"] = "asset.process"
+    type: str
     id: RequestId = Field(default_factory=new_request_id)
-    asset_id: AssetId = Field(default_factory=new_asset_id)
+    """Idempotency key, and the id of the job that the request becomes."""
     organization: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "default"
-    url: str
-    """Where the source is: a path or a `file:` URL."""
-    title: str | None = None
-    resolutions: tuple[str, ...] = ()
-    """Asked rungs; empty: those of the profile."""
-    profile: str = "default"
-    content_protection_type: Literal["disable"] = "disable"
-    generate_subtitle: bool = False
-    """Captions of what is said, by speech recognition."""
-    language: Annotated[str, Field(pattern=LANGUAGE)] | None = None
-    """BCP 47 tag of what is spoken; the captions are in it. Without: in English, translated if need be."""
-    parent_id: str | None = None
-    external_id: str | None = None
-    orig_filename: str | None = None
     meta: dict[str, Any] = Field(default_factory=dict)
     """Opaque to us (≤ 4 KB as JSON); echoed in every event."""
 
-    @field_validator("resolutions", mode="before")
-    @classmethod
-    def _resolutions(cls, value: object) -> object:
-        """A list, or the reference's comma-separated string."""
-        if isinstance(value, str):
-            value = [part.strip() for part in value.split(",") if part.strip()]
-        return value
-
-    @field_validator("resolutions")
-    @classmethod
-    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [name for name in value if name not in RESOLUTIONS]
-        if unknown:
-            raise ValueError(f"unknown resolution {unknown[0]!r}; known are {', '.join(RESOLUTIONS)}")
-        return tuple(dict.fromkeys(value))
-
-    @model_validator(mode="after")
-    def _language_of_something(self) -> ProcessRequest:
-        if self.language is not None and not self.generate_subtitle:
-            raise ValueError("language says what is spoken in the captions: it needs generate_subtitle")
-        return self
+    @property
+    def kind(self) -> str:
+        """The type without its prefix: `process`."""
+        return self.type.partition(".")[2]
 
     @field_validator("meta")
     @classmethod
@@ -103,6 +90,68 @@ class ProcessRequest(BaseModel):
             raise ValueError(f"meta may have at most {META_BYTES} bytes as JSON; this has {size}")
         return value
 
+
+def _once(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(dict.fromkeys(value))
+
+
+class AssetWish(Wish):
+    """What every request has that concerns one asset which is there already."""
+
+    asset_id: AssetId
+
+
+class JobWish(AssetWish):
+    """… and becomes a job with work to do."""
+
+    priority: Priority = Priority.STANDARD
+
+
+def _resolutions(value: object) -> object:
+    """A list, or the reference's comma-separated string."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _known(value: tuple[str, ...]) -> tuple[str, ...]:
+    unknown = [name for name in value if name not in RESOLUTIONS]
+    if unknown:
+        raise ValueError(f"unknown resolution {unknown[0]!r}; known are {', '.join(RESOLUTIONS)}")
+    return tuple(dict.fromkeys(value))
+
+
+Resolutions = Annotated[tuple[str, ...], BeforeValidator(_resolutions), AfterValidator(_known)]
+
+
+class ProcessRequest(Wish):
+    """`asset.process`: make a streamable asset of a source."""
+
+    type: Literal["asset.process"] = "asset.process"
+    asset_id: AssetId = Field(default_factory=new_asset_id)
+    priority: Priority = Priority.STANDARD
+    expire_at: ExpireAt = 0
+    url: str
+    """Where the source is: an http(s) URL, `s3://bucket/key`, or a file of the workers' machine where they allow it."""
+    title: str | None = None
+    resolutions: Resolutions = ()
+    """Asked rungs; empty: those of the profile."""
+    profile: str = "default"
+    content_protection_type: Literal["disable"] = "disable"
+    generate_subtitle: bool = False
+    """Captions of what is said, by speech recognition."""
+    language: Annotated[str, Field(pattern=LANGUAGE)] | None = None
+    """BCP 47 tag of what is spoken; the captions are in it. Without: in English, translated if need be."""
+    parent_id: str | None = None
+    external_id: str | None = None
+    orig_filename: str | None = None
+
+    @model_validator(mode="after")
+    def _language_of_something(self) -> ProcessRequest:
+        if self.language is not None and not self.generate_subtitle:
+            raise ValueError("language says what is spoken in the captions: it needs generate_subtitle")
+        return self
+
     @field_validator("url", "title", "external_id", "parent_id", "orig_filename")
     @classmethod
     def _unicode(cls, value: str | None) -> str | None:
@@ -112,6 +161,192 @@ class ProcessRequest(BaseModel):
         except UnicodeEncodeError as error:
             raise ValueError("not valid Unicode text") from error
         return value
+
+
+class ReprocessRequest(JobWish):
+    """`asset.reprocess`: make what is missing of a ready asset, or everything again with today's profile."""
+
+    type: Literal["asset.reprocess"] = "asset.reprocess"
+    resolutions: Resolutions = ()
+    """Rungs that the asset shall have; empty: those of its profile. What it has already is not made again."""
+    everything: bool = False
+    """Every rung and sound again, with today's profile, as a new version that takes over when it is done."""
+    stages: Annotated[tuple[Literal["transcode", "audio"], ...], AfterValidator(_once)] = ()
+    """Only what these stages make, again and with today's profile."""
+    profile: str | None = None
+    """Another profile from now on; needs `everything`."""
+
+    @property
+    def again(self) -> tuple[Literal["transcode", "audio"], ...]:
+        """Stages all of whose work is done anew; empty: only what is missing is made."""
+        return ("transcode", "audio") if self.everything else self.stages
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> ReprocessRequest:
+        if self.profile is not None and not self.everything:
+            raise ValueError("profile changes every rung and sound: it needs everything")
+        if self.everything and self.stages:
+            raise ValueError("everything includes every stage: leave out stages")
+        return self
+
+
+class RepackageRequest(JobWish):
+    """`asset.repackage`: render the manifests of a ready asset again, as a new version; no media is touched."""
+
+    type: Literal["asset.repackage"] = "asset.repackage"
+
+
+class SubtitleRequest(JobWish):
+    """`asset.make_subtitles`: captions of what is said in a ready asset."""
+
+    type: Literal["asset.make_subtitles"] = "asset.make_subtitles"
+    language: Annotated[str, Field(pattern=LANGUAGE)] | None = None
+    """BCP 47 tag of what is spoken; the captions are in it. Without: in English, translated if need be."""
+
+
+class RetryRequest(AssetWish):
+    """`asset.retry`: the asset's last job failed or was cancelled; ask for the same again, as a new job."""
+
+    type: Literal["asset.retry"] = "asset.retry"
+
+
+class DeleteRequest(Wish):
+    """`asset.delete`: stop what runs and remove everything of these assets for good."""
+
+    type: Literal["asset.delete"] = "asset.delete"
+    ids: Annotated[tuple[AssetId, ...], Field(min_length=1, max_length=1000), AfterValidator(_once)]
+    force: bool = False
+    """Also where a clip still plays segments of it."""
+
+
+class ExpireRequest(AssetWish):
+    """`asset.expire`: delete the asset at this time, or never."""
+
+    type: Literal["asset.expire"] = "asset.expire"
+    expire_at: ExpireAt
+
+
+class CancelRequest(AssetWish):
+    """`asset.cancel`: stop the jobs of an asset that have not ended."""
+
+    type: Literal["asset.cancel"] = "asset.cancel"
+    job: RequestId | None = None
+    """Only this one."""
+
+
+class HoldRequest(AssetWish):
+    """`asset.hold`: begin no further step of the asset's jobs until it is released; what runs goes on."""
+
+    type: Literal["asset.hold"] = "asset.hold"
+
+
+class ReleaseRequest(AssetWish):
+    """`asset.release`: the opposite of `asset.hold`."""
+
+    type: Literal["asset.release"] = "asset.release"
+
+
+class PrioritizeRequest(AssetWish):
+    """`asset.prioritize`: another priority for the jobs of an asset that have not ended."""
+
+    type: Literal["asset.prioritize"] = "asset.prioritize"
+    priority: Priority
+
+
+class BatchRequest(Wish):
+    """`asset.batch`: many sources at once, all of them or none, in this order."""
+
+    type: Literal["asset.batch"] = "asset.batch"
+    requests: Annotated[tuple[ProcessRequest, ...], Field(min_length=1, max_length=1000)]
+    """Each with its own id, else `<id of the batch>-<n>`, n from 1; of the organization of the batch."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        """Members without an id get one that follows from the batch's, so that a batch sent twice is the same jobs."""
+        if not isinstance(value, Mapping) or not isinstance(value.get("requests"), list | tuple):
+            return value
+        batch = {"id": new_request_id(), **value}
+        usual = {name: batch[name] for name in ("organization",) if name in batch}
+        members = [
+            {"id": f"{batch['id']}-{number}", **usual, **member} if isinstance(member, Mapping) else member
+            for number, member in enumerate(batch["requests"], start=1)
+        ]
+        return {**batch, "requests": members}
+
+    @model_validator(mode="after")
+    def _apart(self) -> BatchRequest:
+        for name in ("id", "asset_id"):
+            values = [getattr(request, name) for request in self.requests]
+            if len(set(values)) < len(values):
+                raise ValueError(f"requests: two of them have the same {name}")
+        if any(request.organization != self.organization for request in self.requests):
+            raise ValueError("requests: all of them belong to the organization of the batch")
+        return self
+
+
+Request = Annotated[
+    ProcessRequest
+    | ReprocessRequest
+    | RepackageRequest
+    | SubtitleRequest
+    | RetryRequest
+    | DeleteRequest
+    | ExpireRequest
+    | CancelRequest
+    | HoldRequest
+    | ReleaseRequest
+    | PrioritizeRequest
+    | BatchRequest,
+    Field(discriminator="type"),
+]
+"""Everything that can be asked for, by its `type`."""
+
+JobRequest = ProcessRequest | ReprocessRequest | RepackageRequest | SubtitleRequest | DeleteRequest | ExpireRequest
+"""What becomes a job."""
+
+_MODELS: tuple[type[Wish], ...] = (
+    ProcessRequest,
+    ReprocessRequest,
+    RepackageRequest,
+    SubtitleRequest,
+    RetryRequest,
+    DeleteRequest,
+    ExpireRequest,
+    CancelRequest,
+    HoldRequest,
+    ReleaseRequest,
+    PrioritizeRequest,
+    BatchRequest,
+)
+REQUESTS: Mapping[str, type[Wish]] = {str(model.model_fields["type"].default): model for model in _MODELS}
+"""The model of every request, by its type."""
+
+_REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
+
+
+def parse_request(text: str | bytes) -> Request:
+    """The request that stands as JSON in an entry of the requests stream. Raises `pydantic.ValidationError`."""
+    return _REQUEST.validate_json(text)
+
+
+def request_of(body: Mapping[str, Any]) -> JobRequest:
+    """The request that a job was made of, as its record holds it."""
+    request = _REQUEST.validate_python(body)
+    assert isinstance(request, JobRequest), request.type
+    return request
+
+
+def jobs_of(request: Request) -> tuple[str, ...]:
+    """Ids of the jobs that a request becomes: known to its sender before anybody has read it. None of them: it only
+    changes jobs that are there."""
+    if isinstance(request, BatchRequest):
+        return tuple(each.id for each in request.requests)
+    if isinstance(request, DeleteRequest) and len(request.ids) > 1:
+        return tuple(f"{request.id}.{number}" for number in range(1, len(request.ids) + 1))
+    if isinstance(request, CancelRequest | HoldRequest | ReleaseRequest | PrioritizeRequest):
+        return ()
+    return (request.id,)
 
 
 def first_wrong_field(error: ValidationError) -> str:

@@ -16,17 +16,22 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
+from pipeline.ranges import Given, Served
 from pipeline.stages import STAGES
 
 _KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH", "SYSTEMROOT")
 """Everything else stays behind: the environment of a worker holds credentials."""
 _PR_SET_DUMPABLE = 4
+_ANSWER_S = 30.0
+"""A nursery that is silent for so long stands still; the slowest answer is its first one, after it has loaded."""
+_LONGEST_MESSAGE = 64 * 1024**2
+"""Bytes of one message of a child, far beyond the facts of a film of a day (200 bytes a segment and rung)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +51,18 @@ class ChildKilled(Exception):
 class Child:
     """One process that runs one stage. `kill` may be called from any thread."""
 
-    def __init__(self, nursery: Nursery, scratch: Path) -> None:
+    def __init__(self, nursery: Nursery, scratch: Path, handles: Sequence[Served] = ()) -> None:
         self._nursery = nursery
+        self._handles = tuple(handles)
         self._log = (scratch / f"child-{os.urandom(4).hex()}.log").open("w+b")
         self._channel, theirs = socket.socketpair()
         try:
-            self.pid, self._generation = nursery.fork(theirs.fileno(), self._log.fileno())
+            descriptors = [theirs.fileno(), self._log.fileno(), *(handle.fileno() for handle in self._handles)]
+            self.pid, self._generation = nursery.fork(descriptors)
         finally:
             theirs.close()
+            for handle in self._handles:
+                handle.given()
         self._lock = threading.Lock()
         self._killed = False
         self._reaped = False
@@ -65,18 +74,18 @@ class Child:
         """User and system seconds of the whole process, once it has answered."""
 
     def run(
-        self, stage: str, task: str, inputs: Mapping[str, Path], out: Path, limits: ChildLimits
+        self, stage: str, task: str, inputs: Mapping[str, Given], out: Path, limits: ChildLimits
     ) -> Iterator[dict[str, Any]]:
         """Give the child its task; yields its messages (`tick`, `done`, `facts`) and an empty one every half second.
 
-        Raises `PipelineError` for the stage's own error and for a child that ended without an answer, `ChildKilled`
-        when it ended by `kill`.
+        Inputs that are no files are among the handles that the child was born with. Raises `PipelineError` for the
+        stage's own error and for a child that ended without an answer, `ChildKilled` when it ended by `kill`.
         """
         order = {
             "stage": stage,
             "function": STAGES[stage].function,
             "task": task,
-            "inputs": {name: str(path) for name, path in inputs.items()},
+            "inputs": {name: self._input(given) for name, given in inputs.items()},
             "out": str(out),
             "limits": {"memory_bytes": limits.memory_bytes, "file_bytes": limits.file_bytes},
         }
@@ -97,12 +106,17 @@ class Child:
         if not answered:
             raise self._ended(stage)
 
+    def _input(self, given: Given) -> str | dict[str, Any]:
+        if isinstance(given, Path):
+            return str(given)
+        return {"handle": self._handles.index(given), "name": given.name, "size": given.size}
+
     def hello(self) -> str:
         """Wait until the child has loaded; returns whether it has a network (`none` or `open`)."""
         return next(str(message["hello"]["network"]) for message in self._messages() if "hello" in message)
 
     def _messages(self) -> Iterator[dict[str, Any]]:
-        buffer = b""
+        buffer = bytearray()
         with selectors.DefaultSelector() as selector:
             selector.register(self._channel, selectors.EVENT_READ)
             while True:
@@ -112,8 +126,12 @@ class Child:
                 with contextlib.suppress(ConnectionResetError):
                     data = self._channel.recv(65536)
                     if data:
-                        *lines, buffer = (buffer + data).split(b"\n")
-                        yield from (json.loads(line) for line in lines)
+                        buffer += data
+                        if b"\n" in data:
+                            *lines, buffer = buffer.split(b"\n")
+                            yield from (json.loads(line) for line in lines)
+                        if len(buffer) > _LONGEST_MESSAGE:
+                            raise PipelineError("stage_failed", stage="sandbox", reason="a message without end")
                         continue
                 return
 
@@ -178,6 +196,7 @@ class Nursery:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._build = ""
         self._generation = 0
         """How often it was started: a nursery knows only the children that it forked itself."""
 
@@ -187,45 +206,59 @@ class Nursery:
         with self._lock:
             self._start()
 
-    def child(self) -> Child:
-        """A fresh process, waiting for its order."""
-        return Child(self, self.scratch)
+    def child(self, inputs: Iterable[Given] = ()) -> Child:
+        """A fresh process, waiting for its order. Those of `inputs` that are no files are being served."""
+        return Child(self, self.scratch, [given for given in inputs if isinstance(given, Served)])
 
-    def fork(self, channel: int, log: int) -> tuple[int, int]:
+    def fork(self, descriptors: Sequence[int]) -> tuple[int, int]:
         """Fork a child with these descriptors; returns its process id, and the generation of the nursery."""
         for _ in range(2):  # a nursery that died is replaced once
             with self._lock:
                 try:
                     if self._process is None or self._process.poll() is not None:
                         self._start()
-                    return self._ask({"fork": True}, channel, log)["pid"], self._generation
+                    pid: int = self._ask({"fork": True}, *descriptors)["pid"]
+                    return pid, self._generation
                 except (OSError, ValueError):
                     self._stop()  # it is dying, even where it cannot be reaped yet
         raise PipelineError("stage_crashed", stage="nursery", reason="it does not start")
+
+    def build(self) -> str:
+        """Fingerprint of the encoder that the children have; empty where the nursery does not say it."""
+        with contextlib.suppress(OSError, ValueError), self._lock:
+            if not self._build and self._process is not None and self._process.poll() is None:
+                self._build = self._ask({"build": 1})["build"]
+        return self._build
 
     def reap(self, pid: int, generation: int) -> int | None:
         """Wait for the end of a child; returns its wait status, None where its nursery died, and the child with it."""
         with contextlib.suppress(OSError, ValueError), self._lock:
             if generation == self._generation:
-                return self._ask({"reap": pid})["status"]
+                status: int = self._ask({"reap": pid})["status"]
+                return status
         return None
 
     def close(self) -> None:
         with self._lock:
             self._stop()
 
-    def _ask(self, request: dict[str, int], *descriptors: int) -> dict[str, int]:
-        """Raises `OSError` or `ValueError` where the nursery is gone."""
+    def _ask(self, request: dict[str, int], *descriptors: int) -> dict[str, Any]:
+        """Raises `OSError` or `ValueError` where the nursery is gone, or does not answer: then it is ended."""
         if self._control is None:
             raise ConnectionError
-        socket.send_fds(self._control, [json.dumps(request).encode()], list(descriptors))
-        answer: dict[str, int] = json.loads(self._control.recv(4096))
+        try:
+            socket.send_fds(self._control, [json.dumps(request).encode()], list(descriptors))
+            answer: dict[str, Any] = json.loads(self._control.recv(4096))
+        except TimeoutError:
+            self._stop()  # its answer may still come, and would be taken for that to the next question
+            raise
         return answer
 
     def _start(self) -> None:
         self._stop()
         self._generation += 1
         self._control, theirs = socket.socketpair()
+        self._control.settimeout(_ANSWER_S)
         environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
         private = {"HOME": str(self.scratch), "TMPDIR": str(self.scratch), "PYTHONDONTWRITEBYTECODE": "1"}
         self._process = subprocess.Popen(

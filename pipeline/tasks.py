@@ -207,6 +207,10 @@ class Limits:
     max_streams: int = 64
 
 
+USUAL_LIMITS = Limits()
+"""The product's own."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class IngestTask:
     """Learn what the source at `source` (a storage key) is; refuse what cannot be served."""
@@ -217,13 +221,21 @@ class IngestTask:
     source: str
     sha256: str = ""
     """Checksum of the source, hex: the workbench says it once it has fetched the file."""
+    known: bool = False
+    """The source lies at `source` since an earlier job; what that learned of it comes as the input `media`, if it is
+    still there."""
     limits: Limits = Limits()
 
 
 @dataclass(frozen=True, kw_only=True)
 class IngestFacts:
+    """What ingest answers."""
+
     media: MediaInfo
     encoder: str
+    """Fingerprint of the encoder build."""
+    present: tuple[str, ...] = ()
+    """Tracks that the asset has already: the workbench says it of a source that is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -320,6 +332,8 @@ class PackageTask:
     blueprint: Blueprint
     receipts: tuple[str, ...]
     """Storage keys of the receipts of every step that made parts."""
+    replaces: tuple[Literal["video", "audio"], ...] = ()
+    """Kinds of which the next version has these tracks alone; of the others, older ones stay beside them."""
 
 
 @dataclass(frozen=True, kw_only=True)

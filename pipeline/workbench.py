@@ -14,7 +14,8 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,8 +24,9 @@ from typing import Any
 from pipeline import keys, plan
 from pipeline.conductor import LEASE_S, Answer, Attempt, Caption, Conductor, Published, Subtitled
 from pipeline.document import Rendition
+from pipeline.download import PUBLIC_WEB, Web
 from pipeline.errors import PipelineError
-from pipeline.fetch import fetch
+from pipeline.fetch import checksum_of, fetch, local_file
 from pipeline.job import JobStatus
 from pipeline.media.boxes import scan_segment
 from pipeline.ports import Clock, ObjectNotFound, PreconditionFailed, ProgressBoard, Storage
@@ -32,9 +34,13 @@ from pipeline.presentation.captions import generated_id, generated_track
 from pipeline.presentation.compose import compose
 from pipeline.presentation.model import Effect, Presentation, Track
 from pipeline.presentation.publish import NoLongerOurs, latest, publish
+from pipeline.ranges import Given, Served, serving
 from pipeline.sandbox import Child, ChildKilled, ChildLimits, Nursery
 from pipeline.stages import STAGES
 from pipeline.stages.package import PackageFacts
+from pipeline.standing import tombstone
+from pipeline.storage.buckets import NO_BUCKETS, Buckets
+from pipeline.storage.side_by_side import SideBySide
 from pipeline.tasks import (
     AudioTask,
     IngestFacts,
@@ -53,7 +59,7 @@ from pipeline.tasks import (
     from_json,
     to_json,
 )
-from pipeline.tidy import tidy
+from pipeline.tidy import tidy_after
 
 log = logging.getLogger("reelway.workbench")
 
@@ -87,6 +93,10 @@ class BenchLimits:
     wall_s: float = 6 * 3600.0
     local_sources: bool = False
     """Sources may be files of this machine (a private fleet); never where strangers send requests."""
+    web: Web = PUBLIC_WEB
+    """How sources come from the web, and from where they may."""
+    buckets: Buckets = NO_BUCKETS
+    """Buckets from which sources may come."""
 
 
 class Watch:
@@ -193,6 +203,7 @@ class Workbench:
         self.speech = speech or SpeechModel()
         self._watches: dict[str, list[Watch]] = {}
         self._lock = threading.Lock()
+        self._ending = False
 
     # -- from outside -------------------------------------------------------------------------------------------------
 
@@ -202,8 +213,9 @@ class Workbench:
             watch.stop(Verdict.LOST)
 
     def hand_back_all(self) -> None:
-        """The worker is draining: every attempt ends and goes back unharmed."""
+        """The worker is draining: every attempt ends and goes back unharmed, also one that is about to start."""
         with self._lock:
+            self._ending = True
             watches = [watch for held in self._watches.values() for watch in held]
         for watch in watches:
             watch.stop(Verdict.HANDED_BACK)
@@ -236,12 +248,13 @@ class Workbench:
         return outcome
 
     def _tidy_behind(self, attempt: Attempt) -> None:
-        """Where the job has ended without success, storage was tidied, perhaps before our last object came: again."""
+        """Where nothing of the job may stay, storage was tidied, perhaps before our last object came: again."""
         try:
             job = self.conductor.store.job(attempt.ref.job)
-            if job is not None and job.status.ended and job.status is not JobStatus.SUCCEEDED:
-                record = self.conductor.store.asset(job.asset)
-                tidy(self.storage, job, record.document if record else {})
+            if job is None or not job.status.ended:
+                return
+            if job.status is not JobStatus.SUCCEEDED or tombstone(self.storage, job.asset) is not None:
+                tidy_after(self.conductor.store, self.storage, job)
         except PipelineError as error:
             log.warning("cannot tidy", extra={"action": "tidy.failed", "ref": str(attempt.ref), "code": error.code})
 
@@ -301,58 +314,91 @@ class Workbench:
         """The task with what only this machine knows."""
         return replace(task, model=self.speech) if isinstance(task, SubtitleTask) else task
 
-    def _run_stage(self, held: _Attempt, inputs: Mapping[str, Path], store: Callable[[str, Path], None]) -> str:
+    def _run_stage(self, held: _Attempt, inputs: Mapping[str, Given], store: Callable[[str, Path], None]) -> str:
         """Run the stage's child to its end; returns its facts as JSON."""
         out = held.scratch / "out"
         out.mkdir()
-        child = self.nursery.child()
         facts = ""
-        try:
-            held.watch.guard(child)
-            stage = held.attempt.step.stage
-            for message in child.run(stage, to_json(held.task), inputs, out, self.limits.child):
+        with serving(inputs.values()), SideBySide(held.moved) as several:
+            child = self.nursery.child(inputs.values())
+            try:
+                held.watch.guard(child)
+                stage = held.attempt.step.stage
+                for message in child.run(stage, to_json(held.task), inputs, out, self.limits.child):
+                    held.watch.check()
+                    if "tick" in message:
+                        held.watch.moved()
+                        self.progress.report(held.attempt.ref, message["tick"])
+                    elif "done" in message:
+                        _keep(several, store, message["done"], _inside(out, message["done"]))
+                        held.watch.moved()
+                    facts = message.get("facts", facts)
+            except ChildKilled:
                 held.watch.check()
-                if "tick" in message:
-                    held.watch.moved()
-                    self.progress.report(held.attempt.ref, message["tick"])
-                elif "done" in message:
-                    path = _inside(out, message["done"])
-                    store(message["done"], path)
-                    path.unlink(missing_ok=True)
-                    held.watch.moved()
-                facts = message.get("facts", facts)
-        except ChildKilled:
-            held.watch.check()
-            raise PipelineError("stage_crashed", stage=held.attempt.step.stage, reason="killed") from None
-        finally:
-            held.child_cpu_s = child.cpu_s
-            child.kill()
-            child.close()
+                raise PipelineError("stage_crashed", stage=held.attempt.step.stage, reason="killed") from None
+            finally:
+                held.child_cpu_s = child.cpu_s
+                child.kill()
+                child.close()
         return facts
 
     # -- inputs -------------------------------------------------------------------------------------------------------
 
-    def _inputs(self, held: _Attempt) -> Mapping[str, Path]:
+    def _inputs(self, held: _Attempt) -> Mapping[str, Given]:
         task = held.task
         if isinstance(task, PackageTask):
-            return {str(number): self._local(held, key) for number, key in enumerate(task.receipts)}
+            return self._copies(held, task.receipts)
+        if isinstance(task, IngestTask) and task.known:
+            return self._known(held, task)
         if isinstance(task, IngestTask):
-            checksum = fetch(self.storage, task, local=self.limits.local_sources, moved=held.moved)
-            held.task = replace(task, sha256=checksum)
-        return {"source": self._local(held, task.source)}
+            checksum = fetch(
+                self.storage,
+                task,
+                local=self.limits.local_sources,
+                moved=held.moved,
+                web=self.limits.web,
+                buckets=self.limits.buckets,
+            )
+            # A URL may hold a secret, and the stage needs none.
+            held.task = replace(task, sha256=checksum, url="")
+            at_hand = local_file(task.url) if self.limits.local_sources else None
+            if at_hand is not None:  # it was read just now, and need not come back from storage
+                return {"source": self.storage.local_path(task.source) or at_hand.absolute()}
+        return {"source": self._source(held, task.source)}
 
-    def _local(self, held: _Attempt, key: str) -> Path:
-        """The object as a file: in place where storage is a folder, else a copy in scratch."""
+    def _known(self, held: _Attempt, task: IngestTask) -> Mapping[str, Given]:
+        """What an earlier job learned of the source; where that is lost, the source itself, to be learned again."""
+        media = keys.media(task.asset)
+        if self.storage.stat(media) is not None:
+            return {"media": self._copy(held, media)}
+        held.task = replace(task, sha256=checksum_of(self.storage, task.source, held.moved))
+        return {"source": self._source(held, task.source)}
+
+    def _source(self, held: _Attempt, key: str) -> Given:
+        """The object in place where storage is a folder; else the stage reads what it needs of it, and no more."""
         path = self.storage.local_path(key)
         if path is not None:
             return path
-        copy = held.scratch / hashlib.sha256(key.encode()).hexdigest()[:16]
-        with suppress(ObjectNotFound), copy.open("wb") as file:
-            size = self.storage.stat(key)
-            for offset in range(0, size.size if size else 0, _BLOCK):
-                file.write(self.storage.get(key, offset, _BLOCK))
+        stored = self.storage.stat(key)
+        if stored is None:
+            raise ObjectNotFound(key)
+        return Served(self.storage, stored, held.watch.moved)
+
+    def _copies(self, held: _Attempt, names: Sequence[str]) -> Mapping[str, Path]:
+        """Small objects as files, by their numbers. Some at a time: a round trip takes longer than the bytes."""
+        inputs: dict[str, Path] = {}
+        with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="copy") as pool:
+            for number, path in enumerate(pool.map(lambda key: self._copy(held, key), names)):
+                inputs[str(number)] = path
                 held.moved()
-        return copy
+        return inputs
+
+    def _copy(self, held: _Attempt, key: str) -> Path:
+        path = self.storage.local_path(key)
+        if path is None:
+            path = held.scratch / hashlib.sha256(key.encode()).hexdigest()[:16]
+            path.write_bytes(self.storage.get(key))
+        return path
 
     # -- ingest -------------------------------------------------------------------------------------------------------
 
@@ -364,6 +410,9 @@ class Workbench:
     def _ingested(self, held: _Attempt, facts: str) -> Answer:
         learned = from_json(IngestFacts, facts)
         assert isinstance(held.task, IngestTask)
+        if held.task.known:
+            shown = latest(self.storage, held.task.asset)
+            learned = replace(learned, present=tuple(track.id for track in shown.tracks) if shown else ())
         media = learned.media
         return Answer(
             facts={
@@ -442,10 +491,13 @@ class Workbench:
     def _packaged(self, held: _Attempt, facts: str) -> Answer:
         packaged = from_json(PackageFacts, facts)
         assert isinstance(held.task, PackageTask)
-        presentation = self._publish(held, packaged.tracks, held.task.blueprint.timeline)
+        task = held.task
+        presentation = self._publish(held, packaged.tracks, task.blueprint.timeline, replaces=task.replaces)
         return Answer(facts={"version": presentation.version}, published=self._shown(presentation))
 
-    def _publish(self, held: _Attempt, tracks: tuple[Track, ...], timeline: Timeline) -> Presentation:
+    def _publish(
+        self, held: _Attempt, tracks: tuple[Track, ...], timeline: Timeline, *, replaces: Sequence[str] = ()
+    ) -> Presentation:
         """Make the next version with these tracks in it public. Returns the version that brought them."""
         effect = Effect(job=held.attempt.ref.job, step=held.attempt.ref.step)
 
@@ -458,6 +510,7 @@ class Workbench:
                 segment=timeline.segment,
                 effect=effect,
                 heard=self._heard(held.task.asset),
+                replaces=replaces,
             )
 
         if not self.conductor.publishing(held.attempt):
@@ -481,7 +534,8 @@ class Workbench:
 
     def _shown(self, brought: Presentation) -> Published:
         """What the document says from now on: the latest version holds what others brought meanwhile as well."""
-        return replace(published(latest(self.storage, brought.asset) or brought), version=brought.version)
+        shown = published(latest(self.storage, brought.asset) or brought)
+        return replace(shown, version=brought.version, shown=shown.version)
 
     # -- captions -----------------------------------------------------------------------------------------------------
 
@@ -533,6 +587,9 @@ class Workbench:
     def _register(self, attempt: Attempt, watch: Watch) -> None:
         with self._lock:
             self._watches.setdefault(attempt.ref.job, []).append(watch)
+            ending = self._ending
+        if ending:  # it had begun in the record, and `hand_back_all` could not find it yet
+            watch.stop(Verdict.HANDED_BACK)
 
     def _forget(self, attempt: Attempt, watch: Watch) -> None:
         with self._lock:
@@ -547,7 +604,8 @@ class Workbench:
             shutil.rmtree(self.scratch)
 
 
-_BLOCK = 8 * 1024**2
+_PARALLEL = 8
+"""Small objects that are fetched at a time."""
 _OUTPUT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)?")
 
 
@@ -557,6 +615,19 @@ def _inside(folder: Path, name: str) -> Path:
     if not _OUTPUT.fullmatch(name) or path.resolve() != folder.resolve() / name:
         raise PipelineError("stage_failed", stage="sandbox", reason="an output outside of its folder")
     return path
+
+
+def _keep(several: SideBySide, store: Callable[[str, Path], None], name: str, path: Path) -> None:
+    """Store an output beside others, while the stage goes on; scratch holds no more than these."""
+
+    def stored() -> None:
+        store(name, path)
+        path.unlink(missing_ok=True)
+
+    if name.endswith("/init.mp4"):
+        stored()  # a segment that is there already is described with it
+    else:
+        several.do(stored)
 
 
 _TEXT_FILES = {"vtt": "captions.vtt", "words.json": "words.json"}

@@ -7,20 +7,24 @@ from typing import Any, Protocol
 
 from pipeline.job import Ref
 from pipeline.memory import MemoryJobStore
-from pipeline.ports import JobStore
+from pipeline.ports import Ledger
+from pipeline.ready import Place
 
 
 class Books(Protocol):
     """Looks at a store from behind: never fails, changes nothing."""
 
     @property
-    def store(self) -> JobStore: ...
+    def store(self) -> Ledger: ...
 
     def due(self) -> Collection[Ref]:
         """Whatever somebody will look at."""
 
-    def ready(self) -> Collection[Ref]:
-        """Whatever may begin, of all stages."""
+    def ready(self) -> Mapping[Ref, Place]:
+        """Whatever may begin, of all stages, and where it stands."""
+
+    def out(self) -> Mapping[Ref, Place]:
+        """Whatever was taken and counts for its organization."""
 
     def events(self) -> list[dict[str, Any]]:
         """Every event in the order of the commits."""
@@ -35,8 +39,11 @@ class MemoryBooks:
     def due(self) -> Mapping[Ref, int]:
         return self.store._due
 
-    def ready(self) -> set[Ref]:
-        return {ref for refs in self.store._ready.values() for ref in refs}
+    def ready(self) -> Mapping[Ref, Place]:
+        return self.store.queue.ready
+
+    def out(self) -> Mapping[Ref, Place]:
+        return self.store.queue.out
 
     def events(self) -> list[dict[str, Any]]:
         return self.store.events

@@ -7,6 +7,8 @@ import os
 import pytest
 from assets import MadeAsset, make_asset
 from needs import Require
+from redis_server import redis_server, shared_server  # noqa: F401
+from s3_server import shared_s3  # noqa: F401
 
 
 @pytest.fixture(scope="session")

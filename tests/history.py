@@ -107,7 +107,7 @@ def check(
 ) -> dict[str, str]:
     """Check a whole log against the plans (steps by id, by job id). Returns the terminal event of each accepted job."""
     told = [Event.model_validate(event) for event in events]
-    _check_envelopes(told)
+    check_envelopes(told)
     by_asset: dict[str, list[Event]] = defaultdict(list)
     tales: dict[str, _Tale] = {}
     for event in told:
@@ -120,13 +120,13 @@ def check(
         if event.name != "asset.updated":
             tales[job].hear(event.name, event.data, event.time)
     for asset_events in by_asset.values():
-        _check_asset(asset_events)
+        check_asset(asset_events)
     for job, tale in tales.items():
         assert tale.terminal is not None, f"{job} never ended"
     return {job: str(tale.terminal) for job, tale in tales.items()}
 
 
-def _check_envelopes(told: list[Event]) -> None:
+def check_envelopes(told: list[Event]) -> None:
     repeated = [id_ for id_, count in Counter(event.id for event in told).items() if count > 1]
     assert not repeated, f"said twice: {repeated}"
     for event in told:
@@ -135,7 +135,7 @@ def _check_envelopes(told: list[Event]) -> None:
         assert isinstance(event.payload, model)
 
 
-def _check_asset(events: list[Event]) -> None:
+def check_asset(events: list[Event]) -> None:
     """Sequences without gap; versions one by one; a document with each of its changes; Completed for ever."""
     assert [int(event.sequence) for event in events] == list(range(1, len(events) + 1)), "gap or repeat in sequence"
     version, status, lastmod = 0, "", 0

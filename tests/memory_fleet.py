@@ -9,7 +9,7 @@ from builders import a_blueprint, a_profile
 from pipeline.conductor import Conductor
 from pipeline.job import Job, Step
 from pipeline.memory import OUTAGE_S, ManualClock, MemoryJobStore, MemoryTickets
-from pipeline.requests import ProcessRequest
+from pipeline.requests import JobRequest
 from pipeline.tasks import Blueprint, IngestFacts
 from workers.redis_client import connect
 from workers.switchboard import Switchboard
@@ -23,7 +23,7 @@ class Wide:
 
     steps: int = 1
 
-    def first_steps(self, request: ProcessRequest) -> tuple[Step, ...]:
+    def first_steps(self, request: JobRequest) -> tuple[Step, ...]:
         return tuple(Step(id=f"s{n}", stage="transcode") for n in range(self.steps))
 
     def grow(self, job: Job, facts: IngestFacts) -> tuple[Blueprint, tuple[Step, ...]]:

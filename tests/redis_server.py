@@ -1,12 +1,11 @@
 """A real redis-server for tests: on a socket of its own, and stopped, paused and killed by its own id.
 
-Import the fixtures that a module needs:
-
-    from redis_server import RedisServer, redis_server  # noqa: F401
+The fixtures are there for every test (`tests/conftest.py`), so that all of them share one server.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import select
 import shutil
@@ -106,14 +105,17 @@ def redis_server(shared_server: RedisServer) -> RedisServer:
 
 
 class LossyProxy:
-    """A proxy to a server's socket that can lose replies: what was asked is done, and nobody hears of it."""
+    """A proxy to a server's socket with the faults of a network: it loses replies, hangs up, and falls silent."""
 
     def __init__(self, server: RedisServer) -> None:
         self.target = server.socket
-        self.path = server.folder / "proxy.sock"
+        self.path = server.folder / f"proxy-{next(_NUMBERS)}.sock"
         self.lose: Callable[[bytes], bool] = lambda _request: False
         """Asked about each request; True: pass it on, then hang up instead of answering."""
         self.lost = 0
+        self._clients: set[socket.socket] = set()
+        self._flowing = threading.Event()
+        self._flowing.set()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self.path))
         self._listener.listen(64)
@@ -121,10 +123,30 @@ class LossyProxy:
 
     @property
     def url(self) -> str:
-        return f"unix://{self.path}?db=0"
+        return self.database(0)
+
+    def database(self, number: int) -> str:
+        return f"unix://{self.path}?db={number}"
+
+    def cut(self) -> None:
+        """Hang up on everybody; what has not passed is lost. Who connects again is served."""
+        clients, self._clients = self._clients, set()
+        for client in clients:
+            with suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
+
+    @contextmanager
+    def stalled(self) -> Iterator[None]:
+        """Nothing passes in either direction, and nobody is told."""
+        self._flowing.clear()
+        try:
+            yield
+        finally:
+            self._flowing.set()
 
     def close(self) -> None:
         self._listener.close()
+        self._flowing.set()
         self.path.unlink()
 
     def _accept(self) -> None:
@@ -134,19 +156,30 @@ class LossyProxy:
                 threading.Thread(target=self._serve, args=[connection], daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        with client, socket.socket(socket.AF_UNIX) as server, suppress(OSError):
-            server.connect(str(self.target))
-            deaf = False
-            while True:
-                for ready in select.select([client, server], [], [])[0]:
-                    data = ready.recv(1 << 16)
-                    if not data:
-                        return
-                    if ready is client:
-                        deaf = self.lose(data)
-                        server.sendall(data)
-                    elif deaf:
-                        self.lost += 1
-                        return
-                    else:
-                        client.sendall(data)
+        self._clients.add(client)
+        try:
+            with client, socket.socket(socket.AF_UNIX) as server, suppress(OSError):
+                server.connect(str(self.target))
+                self._pass_on(client, server)
+        finally:
+            self._clients.discard(client)
+
+    def _pass_on(self, client: socket.socket, server: socket.socket) -> None:
+        deaf = False
+        while True:
+            for ready in select.select([client, server], [], [])[0]:
+                self._flowing.wait()
+                data = ready.recv(1 << 16)
+                if not data or client not in self._clients:
+                    return
+                if ready is client:
+                    deaf = self.lose(data)
+                    server.sendall(data)
+                elif deaf:
+                    self.lost += 1
+                    return
+                else:
+                    client.sendall(data)
+
+
+_NUMBERS = itertools.count()

@@ -1,8 +1,6 @@
 """A real S3 server for tests: on ports of its own, and stopped, paused and killed by its own id.
 
-Import the fixtures that a module needs:
-
-    from s3_server import S3Server, shared_s3  # noqa: F401
+The fixtures are there for every test (`tests/conftest.py`), so that all of them share one server.
 """
 
 from __future__ import annotations

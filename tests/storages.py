@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pipeline.ports import Moved, Storage, StoredObject
+from pipeline.ports import Body, Moved, Storage, StoredObject
 
 
 class Interrupted(Storage):
@@ -15,15 +16,18 @@ class Interrupted(Storage):
         self.inner = inner
         self.before = before
         self.count = 0
+        self._lock = threading.Lock()
 
     def _step(self, operation: str, key: str) -> None:
-        self.count += 1
-        self.before(self.count, operation, key)
+        with self._lock:  # several threads may put at once; each operation has its own number
+            self.count += 1
+            count = self.count
+        self.before(count, operation, key)
 
     def put(
         self,
         key: str,
-        body: bytes | Path,
+        body: Body,
         *,
         absent: bool = False,
         match: str | None = None,
@@ -44,12 +48,16 @@ class Interrupted(Storage):
         self._step("list", prefix)
         return self.inner.list(prefix)
 
-    def delete(self, prefix: str) -> int:
+    def delete(self, prefix: str, *, moved: Moved | None = None) -> int:
         self._step("delete", prefix)
-        return self.inner.delete(prefix)
+        return self.inner.delete(prefix, moved=moved)
 
     def presign(self, key: str, expires_s: int) -> str:
         return self.inner.presign(key, expires_s)
+
+    def sweep_uploads(self, older_than_s: float, *, dry_run: bool = False) -> int:
+        self._step("sweep_uploads", "")
+        return self.inner.sweep_uploads(older_than_s, dry_run=dry_run)
 
     def local_path(self, key: str) -> Path | None:
         return self.inner.local_path(key)

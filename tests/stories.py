@@ -12,7 +12,7 @@ from pipeline.errors import PipelineError
 from pipeline.events import STREAM, Event
 from pipeline.job import Job, Ref, Step
 from pipeline.memory import ManualClock
-from pipeline.requests import ProcessRequest
+from pipeline.requests import JobRequest
 from pipeline.tasks import Blueprint, IngestFacts
 from workers.redis_client import Client
 from workers.redis_jobs import RedisJobStore
@@ -26,7 +26,7 @@ VERSIONS_OF_A_STORY = 4
 class _ToyPlanner:
     """ingest, then package."""
 
-    def first_steps(self, request: ProcessRequest) -> tuple[Step, ...]:
+    def first_steps(self, request: JobRequest) -> tuple[Step, ...]:
         return (Step(id="ingest", stage="ingest"),)
 
     def grow(self, job: Job, facts: IngestFacts) -> tuple[Blueprint, tuple[Step, ...]]:

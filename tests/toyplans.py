@@ -9,7 +9,7 @@ from typing import Literal
 from builders import a_blueprint
 
 from pipeline.job import Job, Step
-from pipeline.requests import ProcessRequest
+from pipeline.requests import JobRequest
 from pipeline.tasks import Blueprint, IngestFacts
 
 Choose = Callable[[int], int]
@@ -81,7 +81,7 @@ class ToyPlanner:
     def __init__(self, plans: Mapping[str, ToyPlan]) -> None:
         self._plans = plans
 
-    def first_steps(self, request: ProcessRequest) -> tuple[Step, ...]:
+    def first_steps(self, request: JobRequest) -> tuple[Step, ...]:
         return self._plans[request.id].first
 
     def grow(self, job: Job, facts: IngestFacts) -> tuple[Blueprint, tuple[Step, ...]]:

@@ -8,7 +8,10 @@ works on, what is public stays, and whatever is not settled stands in the due in
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
+
+from fairness import Fairness
 
 from pipeline.conductor import LEASE_S
 from pipeline.errors import PipelineError
@@ -25,7 +28,7 @@ from pipeline.job import (
     Status,
     Step,
 )
-from pipeline.ports import JobStore
+from pipeline.ports import NO_QUOTAS, Ledger, Quotas
 
 if TYPE_CHECKING:
     from worlds import World
@@ -48,6 +51,7 @@ class Witness:
         self._world = world
         self._alive: dict[Ref, int] = {}
         """When the worker of a step was last heard of, in ms."""
+        self._fairness = Fairness(world.quota_of)
 
     def job(self, job_id: str) -> Job | None:
         return self._call(lambda store: store.job(job_id))
@@ -58,11 +62,11 @@ class Witness:
     def due(self, limit: int) -> Sequence[Ref]:
         return self._call(lambda store: store.due(limit))
 
-    def take(self, stages: Mapping[str, int]) -> Sequence[Ref]:
-        return self._call(lambda store: store.take(stages))
+    def take(self, stages: Mapping[str, int], quotas: Quotas = NO_QUOTAS) -> Sequence[Ref]:
+        return self._call(lambda store: self._take(store, stages, quotas))
 
     def renew(self, ref: Ref, fence: str, lease_s: float) -> bool:
-        def renew(store: JobStore) -> bool:
+        def renew(store: Ledger) -> bool:
             renewed = store.renew(ref, fence, lease_s)
             job = store.job(ref.job)
             assert job is not None
@@ -74,13 +78,13 @@ class Witness:
 
         return self._call(renew)
 
-    def commit(self, commit: Commit) -> Outcome:
-        return self._call(lambda store: self._commit(store, commit))
+    def commit(self, commit: Commit, *more: Commit) -> Outcome:
+        return self._call(lambda store: self._commit(store, commit, *more))
 
     def append(self, asset: str, draft: EventDraft, *, organization: str = "default", job: str | None = None) -> None:
         self._call(lambda store: store.append(asset, draft, organization=organization, job=job))
 
-    def _call(self, operation: Callable[[JobStore], T]) -> T:
+    def _call(self, operation: Callable[[Ledger], T]) -> T:
         world = self._world
         me = world.now_running
         assert me is not None
@@ -92,13 +96,14 @@ class Witness:
         if (away and luck % 2) or luck < 2:
             raise PipelineError("queue_unavailable", reason="injected")
         answer = operation(world.store)
+        self._fairness.look(world.books.ready())
         if away or luck < 4:
             raise PipelineError("queue_unavailable", reason="injected")
         return answer
 
-    def _commit(self, store: JobStore, commit: Commit) -> Outcome:
+    def _commit(self, store: Ledger, commit: Commit, *more: Commit) -> Outcome:
         before, told = store.job(commit.job), len(self._world.books.events())
-        outcome = store.commit(commit)
+        outcome = store.commit(commit, *more)
         after = store.job(commit.job)
         if not outcome.applied:
             assert after == before, "a commit that did not apply changed something"
@@ -122,6 +127,7 @@ class Witness:
         assert not old.status.settled, f"{ref} was settled and changed"
         assert old.status is new.status or (old.status, new.status) in _LEGAL, f"{ref}: {old.status} to {new.status}"
         if new.fence != old.fence:
+            assert not job.held, f"{ref} was begun while its job was held"
             assert (old.status, new.status) == (Status.READY, Status.RUNNING), f"{ref} was begun as {old.status}"
             assert new.attempt == old.attempt + 1
         elif new.error is not None and new.error["code"] == "cancelled":
@@ -130,6 +136,8 @@ class Witness:
             assert not old.exposed, f"{ref} was given up while it published"
         elif old.status.leased:
             self._check_right(ref, old, new)
+        elif (old.status, new.status) == (Status.READY, Status.RETRYING):
+            assert replace(new, status=old.status) == old, f"{ref} found no room, and something was counted"
         else:
             assert (old.status, new.status) in _WAITED_FOR, f"{ref}: {old.status} to {new.status}, by nobody"
         if new.status.leased:
@@ -158,16 +166,47 @@ class Witness:
 
     def _check_standing(self, job: Job) -> None:
         """Nothing can be forgotten, and nothing that is over is remembered."""
-        due, ready = self._world.books.due(), self._world.books.ready()
+        due, ready, out = self._world.books.due(), self._world.books.ready(), self._world.books.out()
         for step in job.steps.values():
             ref = Ref(job=job.id, step=step.id)
             is_due, is_ready = ref in due, ref in ready
+            is_out = ref in out
+            assert not (is_ready and is_out), f"{ref} stands in two places"
             if job.status.ended:
+                assert not is_out, f"{ref} of an ended job counts for its organization"
                 assert not is_due, f"{ref} of an ended job is still due"
                 assert not is_ready, f"{ref} of an ended job is still in the ready index"
             elif not step.status.settled:
                 assert is_due, f"{ref} is {step.status} and nobody will ever look at it"
                 assert step.status is Status.READY or not is_ready, f"{ref} is {step.status} and in the ready index"
+                self._check_place(job, step, is_ready=is_ready, is_out=is_out)
                 assert step.status is not Status.WAITING or job.unsettled_needs(step), f"nobody released {ref}"
+                assert not (job.held and is_ready), f"{ref} is given out, though its job is held"
         if job.settled and not job.status.ended:
             assert Ref(job=job.id, step=JOB_LEVEL) in due, f"nobody will ever close {job.id}"
+
+    @staticmethod
+    def _check_place(job: Job, step: Step, *, is_ready: bool, is_out: bool) -> None:
+        """Whoever is at work counts for its organization, and nobody else does."""
+        if step.status is Status.READY and job.held:
+            assert not is_ready, f"{step.id} may begin, and {job.id} is held"
+        elif step.status is Status.READY:
+            assert is_ready or is_out, f"{step.id} is ready, and nobody will take it"
+        else:
+            assert is_out == step.status.leased, f"{step.id} is {step.status}, and that it counts is {is_out}"
+
+    def _take(self, store: Ledger, stages: Mapping[str, int], quotas: Quotas) -> Sequence[Ref]:
+        ready, out = dict(self._world.books.ready()), dict(self._world.books.out())
+        taken = store.take(stages, quotas)
+        for ref in taken:
+            assert not self._job(store, ref).held, f"{ref} was given out, and its job is held"
+            self._fairness.served(ref, ready, out)
+            out[ref] = ready.pop(ref)
+        assert out == self._world.books.out()
+        return taken
+
+    @staticmethod
+    def _job(store: Ledger, ref: Ref) -> Job:
+        job = store.job(ref.job)
+        assert job is not None
+        return job

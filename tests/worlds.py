@@ -11,7 +11,7 @@ and `history.check` over the event log.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from actors import Actor, Crash, Stage
@@ -24,8 +24,9 @@ from witness import Witness
 from pipeline.conductor import Answer, Attempt, Caption, Conductor, Published, Subtitled
 from pipeline.document import Rendition
 from pipeline.errors import PipelineError
-from pipeline.job import Ref, Step
+from pipeline.job import Priority, Ref, Step
 from pipeline.memory import ManualClock, MemoryJobStore
+from pipeline.ports import Quotas
 from pipeline.requests import ProcessRequest
 
 T = TypeVar("T")
@@ -35,6 +36,9 @@ RETRY_FOR_S = 60.0
 """A conductor in a hurry: so that retries end both by their number and by their time."""
 PATIENCE_S = 1600
 """A job that has not ended so long after the last fault never will: back-offs, leases and lost tickets take less."""
+ORGANIZATIONS = ("large", "small")
+QUOTAS = Quotas(default=3, by_organization={"small": 2})
+PRIORITIES = (*[Priority.STANDARD] * 4, Priority.HIGH, Priority.BULK)
 TICK_S = 4
 """Less than the silence that the store takes for an outage."""
 
@@ -114,6 +118,10 @@ class World:
             job = self._requests[self.choose(len(self._requests))].id
             if self.choose(6) == 0 or self._has_published(job):
                 self._spawn(lambda me: self._cancel(me, job))
+        elif what < 97:
+            job = self._requests[self.choose(len(self._requests))].id
+            how = self.choose(4)
+            self._spawn(lambda me: self._meddle(me, job, how))
         elif what < 98:
             request = self._requests[self.choose(len(self._requests))]
             self._spawn(lambda me: self._request(me, request))
@@ -162,7 +170,12 @@ class World:
             return
         number = len(self._requests) + 1
         asset = number if self.choose(5) else 1
-        request = a_request(id=f"job-{number}", asset_id=f"asset{asset:06d}")
+        request = a_request(
+            id=f"job-{number}",
+            asset_id=f"asset{asset:06d}",
+            organization=ORGANIZATIONS[self.choose(2)],
+            priority=PRIORITIES[self.choose(len(PRIORITIES))],
+        )
         self._requests.append(request)
         self.plans[request.id] = a_plan(self.choose)
         self._spawn(lambda me: self._request(me, request))
@@ -172,10 +185,19 @@ class World:
         self.peaceful, self.outage = True, 0
         for _ in range(0, PATIENCE_S, TICK_S):
             self._exhaust()
+            self._release_the_held()
             if self._at_rest():
+                assert not self.books.out(), f"nobody is at work, and these count: {self.books.out()}"
                 return
             self.clock.advance(TICK_S)
         raise AssertionError(f"never ended: {sorted(map(str, self.books.due()))}")
+
+    def _release_the_held(self) -> None:
+        """Whoever held a job may have been killed before it released it."""
+        for request in self._requests:
+            job = self.store.job(request.id)
+            if job is not None and job.held and not job.status.ended:
+                self._spawn(lambda me, job=request.id: self._meddle(me, job, 0))  # type: ignore[misc]
 
     def _exhaust(self) -> None:
         for round_ in range(2000):
@@ -212,7 +234,7 @@ class World:
         try:
             accepted = _insist(me, lambda: self.conductor.accept(request))
         except PipelineError as error:
-            if error.code != "parameter_invalid":  # the asset's id is taken
+            if error.code != "asset_exists":  # the asset's id is taken
                 raise
             return
         if accepted is not None:
@@ -226,12 +248,38 @@ class World:
             if error.code != "asset_busy":
                 raise
 
+    def _meddle(self, me: Actor, job: str, how: int) -> None:
+        """Released, held, or told to hurry or to wait."""
+        change = (
+            lambda: self.conductor.release(job),
+            lambda: self.conductor.hold(job),
+            lambda: self.conductor.prioritize(job, Priority.HIGH),
+            lambda: self.conductor.prioritize(job, Priority.BULK),
+        )[how]
+        _insist(me, change)
+
     def _dispatch(self, me: Actor) -> None:
         while True:
-            me.pause(lambda: bool(self.books.ready()))
-            for ref in _insist(me, lambda: self.conductor.store.take({"ingest": 1, "work": 2, "subtitle": 1})) or ():
+            luck = me.pause(self._has_something_to_take)
+            for ref in _insist(me, lambda luck=luck: self._take(1 + luck % 2)) or ():  # type: ignore[misc]
                 me.pause()
                 self.tickets.append(ref)
+
+    def _take(self, room: int) -> Sequence[Ref]:
+        return self.conductor.store.take({"ingest": 1, "work": room, "subtitle": 1}, QUOTAS)
+
+    def _has_something_to_take(self) -> bool:
+        """Of an organization that is not at its quota: a dispatcher that looks in vain would run in circles."""
+        out = [spot.organization for spot in self.books.out().values()]
+        return any(
+            out.count(spot.organization) < self.quota_of(spot.organization) for spot in self.books.ready().values()
+        )
+
+    @staticmethod
+    def quota_of(organization: str) -> int:
+        quota = QUOTAS.by_organization.get(organization, QUOTAS.default)
+        assert quota is not None
+        return quota
 
     def _sweep(self, me: Actor) -> None:
         seen = 0
@@ -252,11 +300,16 @@ class World:
             if luck % 3 == 0 and self._is_delivered(ref.job):
                 # Everything required is done: what is left is given up, or begun.
                 self._spawn(lambda caller, ref=ref: self._cancel(caller, ref.job))  # type: ignore[misc]
-            attempt = _insist(me, lambda ref=ref: self.conductor.begin(ref, me.name))  # type: ignore[misc]
+            # Now and then the worker has no room for what it is given.
+            wait = 3.0 if luck % 16 == 5 and not self.peaceful else None
+            attempt = _insist(me, lambda ref=ref, wait=wait: self._begin(ref, me.name, wait))  # type: ignore[misc]
             if attempt is not None:
                 me.attempt = attempt
                 self._do(me, attempt)
                 me.attempt = None
+
+    def _begin(self, ref: Ref, worker: str, wait: float | None) -> Attempt | None:
+        return self.conductor.begin(ref, worker, fits=lambda _job, _step: wait)
 
     def _do(self, me: Actor, attempt: Attempt) -> None:
         """One attempt, by a worker that does not always listen when it is told that it lost its lease."""

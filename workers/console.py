@@ -28,20 +28,22 @@ OWN_FOLDER = ".reelway"
 """Where the folder storage keeps its lock and what is being written."""
 
 
-def fail(error: PipelineError) -> NoReturn:
+def fail(error: PipelineError, *, where: str = "") -> NoReturn:
     """One coded line on stderr, and exit 1."""
-    _end(error, 1)
+    tell(error, where=where)
+    sys.exit(1)
 
 
-def usage(error: PipelineError) -> NoReturn:
+def usage(error: PipelineError, *, where: str = "") -> NoReturn:
     """A wrong call: one line, exit 2."""
-    _end(error, 2)
+    tell(error, where=where)
+    sys.exit(2)
 
 
-def _end(error: PipelineError, code: int) -> NoReturn:
-    text = f"error: {error.code}: {error.message} {error.hint}"
+def tell(error: PipelineError, *, where: str = "") -> None:
+    """One coded line on stderr; `where` is the place in what was given, where that has many."""
+    text = f"error: {error.code}: {where}{': ' if where else ''}{error.message} {error.hint}"
     say().print(text, style="red", markup=False, highlight=False, soft_wrap=True)
-    sys.exit(code)
 
 
 def say() -> Console:

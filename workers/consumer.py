@@ -106,7 +106,11 @@ class EventConsumer:
             pass
 
     def replay(self, start: str = "0") -> None:
-        """Let the whole group begin again at `start`, as if it had handled nothing. Raises `queue_unavailable`."""
+        """Let the whole group begin again at `start`, as if it had handled nothing. Raises `queue_unavailable`.
+
+        The stream keeps about a million events, and none for longer than `REELWAY_EVENT_DAYS`: what is older comes from
+        the archive alone (`reelway events tail --since 0 --json`).
+        """
         with self._asking():
             self._join()
             with self._client.pipeline(transaction=True) as batch:

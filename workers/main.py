@@ -15,6 +15,7 @@ from typing import NoReturn
 from pipeline.errors import PipelineError
 from pipeline.sandbox import Nursery
 from workers.owned_folder import OwnedFolder
+from workers.signals import on_signals
 
 
 def main() -> int:
@@ -34,13 +35,13 @@ def main() -> int:
 
     try:
         settings = Settings.read()
+        logs.configure(settings.log_level)
+        process = WorkerProcess(settings, nursery)
+        on_signals(lambda _number: process.stop(), signal.SIGTERM, signal.SIGINT)
+        process.run()
     except PipelineError as error:
+        folder.remove()
         fail(error)
-    logs.configure(settings.log_level)
-    process = WorkerProcess(settings, nursery)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: process.stopping.set())
-    process.run()
     folder.remove()
     sys.stderr.flush()
     # Threads that wait on a socket must not delay the end: everything is handed back and closed.

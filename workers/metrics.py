@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
-from pipeline.errors import CATALOGUE
+from pipeline.errors import CATALOGUE, PipelineError
 from pipeline.stages import STAGES
 
 BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600)
@@ -47,5 +47,9 @@ class WorkerMetrics:
 
 
 def serve(port: int) -> None:
-    """Serve `/metrics` on loopback and every other address of the machine."""
-    start_http_server(port)
+    """Serve `/metrics` on loopback and every other address of the machine. Raises `setting_invalid`."""
+    try:
+        start_http_server(port)
+    except (OSError, OverflowError) as error:  # the latter: there is no such port
+        detail = f"port {port} cannot be served: {getattr(error, 'strerror', None) or error}"
+        raise PipelineError("setting_invalid", name="REELWAY_METRICS_PORT", detail=detail) from error

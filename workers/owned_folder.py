@@ -9,11 +9,15 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 PREFIX = "reelway-"
 LOCK = "lock"
+UNLOCKED_S = 3600.0
+"""A folder that has no lock after so long will not get one."""
 
 
 class OwnedFolder:
@@ -21,9 +25,7 @@ class OwnedFolder:
 
     def __init__(self, parent: Path) -> None:
         remove_left_overs(parent)
-        self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-        self._lock: IO[str] = (self.path / LOCK).open("w")
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self.path, self._lock = _made(parent)
 
     def remove(self) -> None:
         """Twice is fine."""
@@ -37,11 +39,26 @@ class OwnedFolder:
         self.remove()
 
 
+def _made(parent: Path) -> tuple[Path, IO[str]]:
+    """A new folder and its lock. Whoever tidies between the two takes it for a left-over: then another one is made."""
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        with suppress(FileNotFoundError):
+            lock = (path / LOCK).open("w")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if (path / LOCK).exists():
+                return path, lock
+            lock.close()
+
+
 def remove_left_overs(parent: Path) -> None:
     """Remove the folders whose owner was killed."""
     for folder in parent.glob(f"{PREFIX}*"):
         try:
-            if folder.stat().st_uid != os.getuid():
+            if folder.stat().st_uid != os.getuid() or not folder.is_dir():
+                continue
+            if not (folder / LOCK).exists() and time.time() - folder.stat().st_mtime > UNLOCKED_S:
+                shutil.rmtree(folder, ignore_errors=True)  # killed before it could lock its own
                 continue
             with (folder / LOCK).open("r+") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,19 +1,130 @@
-"""A fleet of a command's own: a Redis and a worker a core, gone with the command.
+"""A fleet of a command's own: a Redis and a worker a core, gone with the command, however it ends.
 
 It imports next to nothing, so that its processes load while the command still does.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from pipeline.errors import PipelineError
-from workers.embedded import EmbeddedFleet, short_folder
+from workers.embedded import EmbeddedRedis, Server, short_folder
 from workers.owned_folder import OwnedFolder
+from workers.supervisor import Supervisor
+
+log = logging.getLogger("reelway.private")
+
+
+class EmbeddedFleet:
+    """A private Redis and the workers of one command, kept alive while it runs.
+
+    `environment` gets the URL of the records' database and answers the workers' whole environment. `log`: the file to
+    which they write (None: where this process writes). A worker that ends is started again at once, `restarts` times in
+    all at most: somebody waits for the command. The rest is as of `Supervisor`.
+    """
+
+    def __init__(
+        self,
+        *,
+        processes: int,
+        environment: Callable[[str], Mapping[str, str]],
+        log: Path | None = None,
+        command: Sequence[str] | None = None,
+        restarts: int = 10,
+        grace_s: float = 10.0,
+        server: Server | None = None,
+    ) -> None:
+        self.redis = EmbeddedRedis(server=server)
+        self.log = log
+        self._environment = environment
+        self._command = command
+        self._processes = processes
+        self._restarts = restarts
+        self._grace_s = grace_s
+        self._workers: Supervisor | None = None
+        self._output: IO[bytes] | None = None
+        self._failure: BaseException | None = None
+        self._keeper: threading.Thread | None = None
+
+    @property
+    def redis_url(self) -> str:
+        """Of the database with the records."""
+        return self.redis.url(0)
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Of the workers that run now."""
+        return self._workers.pids if self._workers else ()
+
+    @property
+    def exhausted(self) -> threading.Event:
+        """Too many workers ended by themselves: none is replaced any more."""
+        assert self._workers is not None, "the fleet was started"
+        return self._workers.exhausted
+
+    def __enter__(self) -> EmbeddedFleet:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Returns when Redis answers and every worker was started. Raises `queue_unavailable`.
+
+        The workers load while Redis starts; they wait for it.
+        """
+        try:
+            self.redis.launch()
+            if self.log is not None:
+                self._output = self.log.open("ab")
+            self._workers = self._supervisor()
+            # One thread starts every worker and lives until the last has ended: it holds their leashes.
+            self._keeper = threading.Thread(target=self._keep, args=[self._workers], daemon=True, name="fleet")
+            self._keeper.start()
+            self._workers.wait_started()
+            if self._failure is not None:
+                raise self._failure
+            self.redis.wait()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """SIGTERM to the workers, `grace_s` to finish or hand back, SIGKILL to the rest; then Redis. Twice is fine."""
+        if self._keeper is not None and self._workers is not None:
+            self._workers.stop()
+            self._keeper.join()
+            self._keeper = None
+        self.redis.stop()
+        if self._output is not None:
+            self._output.close()
+            self._output = None
+
+    def _supervisor(self) -> Supervisor:
+        return Supervisor(
+            processes=self._processes,
+            environment=lambda _number: self._environment(self.redis_url),
+            command=self._command,
+            output=self._output,
+            restarts=self._restarts,
+            grace_s=self._grace_s,
+            pause=lambda _deaths, *, killed: 0.0,
+        )
+
+    def _keep(self, workers: Supervisor) -> None:
+        try:
+            workers.keep()
+        except BaseException as error:
+            self._failure = error
+            log.exception("fleet failed", extra={"action": "fleet.failed"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +156,12 @@ def private_fleet(storage_url: str) -> Iterator[PrivateFleet]:
             "local_sources": "true",
             "grace_s": "0",
             "stages": "",
+            "slots": "1",
+            "drain": "false",
+            "intake": "false",
+            "housekeeping": "false",
+            # Nobody else could do what does not fit here: it is tried.
+            "admission": "false",
             "metrics_port": "0",
         }
         log = scratch / "workers.log"

@@ -109,6 +109,8 @@ def _default(name: str, field: Any) -> str:
 
 def _shown(value: object) -> str:
     """A default as one would write it into the environment."""
+    if value is None:
+        return ""
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)

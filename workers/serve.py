@@ -19,10 +19,12 @@ from pathlib import Path
 from threading import Thread
 from types import TracebackType
 from typing import BinaryIO
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from pipeline import keys
+from pipeline.storage import open_storage
 from pipeline.storage.naming import check_key, content_type
+from workers import library
 
 PAGE = Path(__file__).parent / "player" / "index.html"
 
@@ -75,13 +77,16 @@ class Server:
         self.close()
 
 
-def serve(root: Path, asset: str, *, title: str = "", host: str = "127.0.0.1", port: int = 0) -> Server:
+def serve(root: Path, asset: str | None, *, title: str = "", host: str = "127.0.0.1", port: int = 0) -> Server:
     """Serve the public part of the folder `root`, with the page of `asset` at `/`.
+
+    Without an asset, the page shows whichever of them was finished last; that of another one is `/?asset=<id>`.
 
     `port` 0 takes a free one. Returns at once; the server works in threads that do not keep the process alive. Raises
     `OSError` where the port is taken.
     """
-    site = _Site(root=root.resolve(), asset=asset, title=title or asset, players=players_dir())
+    shown = Shown(id=asset, title=title or asset) if asset else None
+    site = _Site(root=root.resolve(), shown=shown, players=players_dir())
     http = ThreadingHTTPServer((host, port), partial(_Handler, site))
     thread = Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05}, name="serve", daemon=True)
     thread.start()
@@ -89,24 +94,46 @@ def serve(root: Path, asset: str, *, title: str = "", host: str = "127.0.0.1", p
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shown:
+    """The asset of a page."""
+
+    id: str
+    title: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Site:
     """What there is to see."""
 
     root: Path
-    asset: str
-    title: str
+    shown: Shown | None
+    """None: whatever is there."""
     players: Path | None
 
-    def description(self) -> bytes:
-        """What the page needs to know, as JSON."""
+    def description(self, wish: str | None) -> bytes | None:
+        """What the page needs to know, as JSON; `wish` is the id of an asset. None: there is no such asset."""
+        shown = self.shown or self._found(wish)
+        if shown is None:
+            return None
         about = {
-            "id": self.asset,
-            "title": self.title,
-            "hls": f"/{keys.hls_door(self.asset)}",
-            "dash": f"/{keys.dash_door(self.asset)}",
+            "id": shown.id,
+            "title": shown.title,
+            "hls": f"/{keys.hls_door(shown.id)}",
+            "dash": f"/{keys.dash_door(shown.id)}",
             "players": {name: f"/players/{name}" for name in PLAYERS} if self.players else {},
         }
         return json.dumps(about).encode()
+
+    def _found(self, wish: str | None) -> Shown | None:
+        """This asset, or the last one that can be played."""
+        documents = [
+            found for found in library.assets(open_storage(self.root.as_uri())) if found.video.status == "Completed"
+        ]
+        wished = [found for found in documents if wish in (None, found.id)]
+        if not wished:
+            return None
+        document = wished[-1]
+        return Shown(id=document.id, title=document.title or document.orig_filename or document.id)
 
     def file(self, path: str) -> Path | None:
         """The file that an address stands for. Only what is named here can be reached."""
@@ -152,9 +179,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._headers(HTTPStatus.NO_CONTENT, length=None, allow="GET, HEAD, OPTIONS")
 
     def _answer(self) -> None:
-        path = unquote(urlsplit(self.path).path)
+        address = urlsplit(self.path)
+        path = unquote(address.path)
         if path == "/asset.json":
-            self._whole(HTTPStatus.OK, self.site.description(), "application/json")
+            self._describe(parse_qs(address.query).get("asset", [None])[0])
             return
         file = self.site.file(path)
         try:
@@ -166,6 +194,13 @@ class _Handler(BaseHTTPRequestHandler):
             return
         with body:
             self._send(body, _OWN_TYPES.get(file.suffix) or content_type(file.name))
+
+    def _describe(self, wish: str | None) -> None:
+        about = self.site.description(wish)
+        if about is None:
+            self._whole(HTTPStatus.NOT_FOUND, b"There is no asset to play yet.", "text/plain; charset=utf-8")
+        else:
+            self._whole(HTTPStatus.OK, about, "application/json")
 
     def _send(self, body: BinaryIO, kind: str) -> None:
         size = os.fstat(body.fileno()).st_size

@@ -15,9 +15,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
+from redis.connection import parse_url
 
 from pipeline.errors import PipelineError
+from pipeline.guard import Allowance, ports_of
 from pipeline.stages import STAGES
+from pipeline.storage.buckets import Buckets
 
 PREFIX = "REELWAY_"
 SECRETS_DIR = "REELWAY_SECRETS_DIR"
@@ -62,19 +65,54 @@ class Settings(BaseSettings):
     )
     event_prefix: Annotated[str, Field(description="Reverse-DNS prefix of event types.")] = "dev.reelway"
     stages: Annotated[str, Field(description="Comma-separated stages this process does; empty: all.")] = ""
-    workers_hint: Annotated[int, Field(ge=1, description="About how many steps the fleet does at once.")] = Field(
-        default_factory=lambda: os.cpu_count() or 1
-    )
+    slots: Annotated[int, Field(ge=1, le=64, description="Steps that one worker process does at once.")] = 1
+    workers_hint: Annotated[
+        int, Field(ge=1, description="About how many steps the fleet does at once, where more come than are there now.")
+    ] = Field(default_factory=lambda: os.cpu_count() or 1)
+    organizations_file: Annotated[
+        Path | None, Field(description="What each organization may do (`config/organizations.example.yml`).")
+    ] = None
     local_sources: Annotated[bool, Field(description="Files of this machine may be sources (private fleets only).")] = (
         False
     )
+    source_allow: Annotated[
+        str, Field(description="Networks (10.0.0.0/8) and hosts of your own that source URLs may lead to.")
+    ] = ""
+    source_ports: Annotated[str, Field(description="Ports that source URLs may name; `any`: every one.")] = (
+        "80,443,8080,8443"
+    )
+    source_buckets: Annotated[
+        str,
+        Field(description="`s3://bucket/prefix?endpoint=…&region=…` that may be read; empty: the storage's bucket."),
+    ] = ""
+    source_time_limit_s: Annotated[float, Field(gt=0, description="Longest time of one download.")] = 4 * 3600.0
     memory_limit_bytes: Annotated[int, Field(ge=512 * 1024**2, description="Address space of one stage process.")] = (
         4 * 1024**3
     )
+    memory_reserve_bytes: Annotated[
+        int, Field(ge=0, description="Memory of the machine that steps leave free: one that needs more waits.")
+    ] = 256 * 1024**2
+    scratch_reserve_bytes: Annotated[
+        int, Field(ge=0, description="Space on the scratch disk that steps leave free: one that needs more waits.")
+    ] = 512 * 1024**2
+    admission: Annotated[
+        bool, Field(description="Whether a step waits where this machine has no room for it by estimate.")
+    ] = True
+    encoder_patience_s: Annotated[
+        float,
+        Field(ge=0, description="A job fails when no worker had the encoder that it began with for so long."),
+    ] = 600.0
     wall_limit_s: Annotated[float, Field(gt=0, description="Longest time of one attempt.")] = 6 * 3600.0
     grace_s: Annotated[
         float, Field(ge=0, description="After SIGTERM, time to finish before steps are handed back.")
     ] = 20.0
+    drain: Annotated[
+        bool, Field(description="End by itself when nothing is left to do for its stages (job-style autoscaling).")
+    ] = False
+    intake: Annotated[bool, Field(description="Whether this process takes requests off the stream.")] = True
+    housekeeping: Annotated[
+        bool, Field(description="Whether this process takes turns at archiving events and tidying storage.")
+    ] = True
     metrics_port: Annotated[int, Field(ge=0, description="Serve Prometheus metrics on this port; 0: not.")] = 0
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="`debug`, `info`, `warning` or `error`.")
@@ -94,11 +132,23 @@ class Settings(BaseSettings):
     ] = "int8"
     speech_threads: Annotated[int, Field(ge=0, description="Threads that it uses; 0: the cores, at most 4.")] = 0
     record_days: Annotated[float, Field(gt=0, description="How long Redis keeps the record of an ended job.")] = 7.0
+    event_days: Annotated[
+        float, Field(gt=0, description="How long Redis keeps an event; the archive in storage keeps it on.")
+    ] = 7.0
 
     @field_validator("log_level", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        try:
+            parse_url(value)  # type: ignore[no-untyped-call]
+        except ValueError:  # whose words may show a piece of the password
+            raise ValueError("it is no redis://host:port/database, rediss://… or unix:///path") from None
+        return value
 
     @field_validator("profiles_dir")
     @classmethod
@@ -113,6 +163,24 @@ class Settings(BaseSettings):
         unknown = [name for name in _names(value) if name not in STAGES]
         if unknown:
             raise ValueError(f"unknown stage {unknown[0]!r}; known are {', '.join(STAGES)}")
+        return value
+
+    @field_validator("source_allow")
+    @classmethod
+    def _places(cls, value: str) -> str:
+        Allowance.of(value)
+        return value
+
+    @field_validator("source_ports")
+    @classmethod
+    def _ports(cls, value: str) -> str:
+        ports_of(value)
+        return value
+
+    @field_validator("source_buckets")
+    @classmethod
+    def _buckets(cls, value: str) -> str:
+        Buckets.of(value, "")
         return value
 
     @property

@@ -5,20 +5,28 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from pipeline import plan
 from pipeline.conductor import Conductor
+from pipeline.download import Web
+from pipeline.errors import PipelineError
+from pipeline.guard import Allowance, Guard, ports_of
 from pipeline.memory import SystemClock
+from pipeline.organizations import Organizations, load_organizations
 from pipeline.ports import Storage
 from pipeline.profile import load_profiles
 from pipeline.sandbox import ChildLimits
 from pipeline.storage import open_storage
+from pipeline.storage.buckets import Buckets
 from pipeline.tasks import SpeechModel
 from workers.progress import RedisProgress
 from workers.redis_client import Client, connect
 from workers.redis_jobs import RedisJobStore
+from workers.registry import Registry
 from workers.settings import Settings
 
 
@@ -32,6 +40,16 @@ class Control:
     conductor: Conductor
     progress: RedisProgress
     storage: Storage
+    registry: Registry
+    organizations: Organizations
+
+    def fleet_size(self) -> int:
+        """About how many steps the fleet does at once, for the plans of jobs that are accepted now.
+
+        As many as its workers do; more where a setting says that more come when there is work.
+        """
+        hinted = "workers_hint" in self.settings.model_fields_set
+        return max(self.registry.slots(), self.settings.workers_hint if hinted else 1)
 
 
 def control(settings: Settings) -> Control:
@@ -54,7 +72,34 @@ def control(settings: Settings) -> Control:
         # A connection of its own: a Redis that is silent must not hold up the work that reports.
         progress=RedisProgress(connect(settings.redis_url, timeout_s=0.5)),
         storage=open_storage(settings.storage_url),
+        registry=Registry(client),
+        organizations=load_organizations(settings.organizations_file),
     )
+
+
+def fleet_settings(*, stored: bool = False, **changes: Any) -> Settings:
+    """The settings of a command that asks a running fleet: where it stores, the fleet itself says, unless we were told.
+
+    Raises `setting_invalid`. A Redis that does not answer, or a fleet without workers, says nothing. `stored`: the
+    command is about what is stored, so it does not go on with a storage that nobody named: it raises
+    `queue_unavailable`, or `setting_invalid`.
+    """
+    settings = Settings.read(**changes)
+    unsaid = {"storage_url", "public_base_url"} - settings.model_fields_set
+    if unsaid:
+        with connect(settings.redis_url, timeout_s=2.0) as client, _said_nothing(allowed=not stored):
+            for record in Registry(client).workers():
+                said = {name: getattr(record, name) for name in unsaid}
+                settings = Settings.read(**changes, **{name: value for name, value in said.items() if value})
+                break
+    if stored and "storage_url" not in settings.model_fields_set:
+        detail = "no worker is there to say where the fleet stores"
+        raise PipelineError("setting_invalid", name="REELWAY_STORAGE_URL", detail=detail)
+    return settings
+
+
+def _said_nothing(*, allowed: bool) -> AbstractContextManager[None]:
+    return suppress(PipelineError) if allowed else nullcontext()
 
 
 def broker_url(redis_url: str) -> str:
@@ -74,6 +119,16 @@ def broker_url(redis_url: str) -> str:
 def worker_name() -> str:
     """Host, process and a nonce: unique even where containers share names and process ids."""
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+
+
+def web(settings: Settings) -> Web:
+    """How sources come from the web, and from where they may."""
+    guard = Guard(allow=Allowance.of(settings.source_allow), ports=ports_of(settings.source_ports))
+    return Web(guard=guard, longest_s=settings.source_time_limit_s)
+
+
+def source_buckets(settings: Settings) -> Buckets:
+    return Buckets.of(settings.source_buckets, settings.storage_url)
 
 
 def child_limits(settings: Settings) -> ChildLimits:

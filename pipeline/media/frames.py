@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from heapq import heappop, heappush
 from itertools import chain
-from pathlib import Path
 
 import av
 from av.container import InputContainer
@@ -23,7 +22,7 @@ from av.video.stream import VideoStream as AvVideoStream
 
 from pipeline.errors import PipelineError
 from pipeline.media import sources
-from pipeline.media.sources import open_source
+from pipeline.media.sources import Source, open_source
 from pipeline.media.timeline import Sampling
 from pipeline.tasks import VideoStream
 
@@ -60,10 +59,11 @@ class FrameSource:
     Opening again is the one rewind that works for every container.
     """
 
-    def __init__(self, path: Path, video: VideoStream) -> None:
-        self._path = path
+    def __init__(self, source: Source, video: VideoStream) -> None:
+        self._source = source
         self._video = video
-        self._container, self._stream = _open(path, video)
+        self._container, self._stream = _open(source, video)
+        self._fresh = True
         self.time_base: Fraction = self._stream.time_base or Fraction(1, 1000)
         """Length of a tick of the timestamps, seconds."""
 
@@ -92,8 +92,10 @@ class FrameSource:
 
     def _decoded(self, time: Fraction | None) -> Iterator[Decoded]:
         """Frames in order of time from the keyframe before `time`; a frame out of order is dropped."""
-        self.close()
-        self._container, self._stream = _open(self._path, self._video)
+        if not self._fresh:
+            self.close()
+            self._container, self._stream = _open(self._source, self._video)
+        self._fresh = False
         if time is not None:
             with contextlib.suppress(av.FFmpegError):
                 self._container.seek(round(time / self.time_base), stream=self._stream)
@@ -132,9 +134,9 @@ def on_grid(frames: Iterator[Decoded], sampling: Sampling, first: int, end: int)
         yield Shown(frame=held, first=first, end=end)
 
 
-def _open(path: Path, video: VideoStream) -> tuple[InputContainer, AvVideoStream]:
+def _open(source: Source, video: VideoStream) -> tuple[InputContainer, AvVideoStream]:
     """The source and its picture, ready to decode; the other streams are not read. Raises `video_file_broken`."""
-    container = open_source(path)
+    container = open_source(source)
     stream = container.streams[video.index] if video.index < len(container.streams) else None
     if not isinstance(stream, AvVideoStream) or stream.codec_context is None:
         container.close()

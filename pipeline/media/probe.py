@@ -12,20 +12,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, pairwise
-from pathlib import Path
 from typing import Literal, cast
 
 import av
 from av.audio.stream import AudioStream as AvAudioStream
 from av.container import InputContainer
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream as AvVideoStream
 
 from pipeline.errors import PipelineError
 from pipeline.media.color import color_of
 from pipeline.media.languages import tag
 from pipeline.media.rates import measure
-from pipeline.media.sources import open_source, packets, reading
+from pipeline.media.sources import Source, open_source, packets, reading, size_of
 from pipeline.media.tracks import AUDIO_SAMPLE, VIDEO_SAMPLE, Track, decode
 from pipeline.tasks import AudioStream, Limits, MediaInfo, VideoStream
 
@@ -45,20 +44,20 @@ _DECODED_BY = 0.5
 Tick = Callable[[float], None]
 
 
-def probe(path: Path, limits: Limits, tick: Tick) -> MediaInfo:
-    """What the media file at `path` is, with the times of its keyframes.
+def probe(source: Source, limits: Limits, tick: Tick) -> MediaInfo:
+    """What the media file is, with the times of its keyframes.
 
     Raises `media_url_not_accessible`, `media_url_file_broken`, `media_url_unsupported_format`,
     `media_filesize_too_large`, `video_file_broken`, `audio_file_broken`, `video_resolution_too_high`,
     `video_duration_too_long`, `audio_duration_too_long`. `tick` gets fractions of 1.
     """
-    with open_source(path) as container:
-        size = path.stat().st_size
+    with open_source(source) as container:
+        size = size_of(source)
         if limits.max_bytes is not None and size > limits.max_bytes:
             raise PipelineError("media_filesize_too_large", current_size=size, maximum_size=limits.max_bytes)
         picture, sounds = _choose(container, limits)
         _read(container, [*filter(None, [picture]), *sounds], size, tick)
-        return _Source(path=path, container=container, size=size, limits=limits, tick=tick).info(picture, sounds)
+        return _Source(source=source, container=container, size=size, limits=limits, tick=tick).info(picture, sounds)
 
 
 def _choose(container: InputContainer, limits: Limits) -> tuple[Track | None, list[Track]]:
@@ -120,7 +119,7 @@ def _read(container: InputContainer, tracks: Sequence[Track], size: int, tick: T
 class _Source:
     """A source whose packets have all been read."""
 
-    path: Path
+    source: Source
     container: InputContainer
     size: int
     limits: Limits
@@ -152,7 +151,7 @@ class _Source:
 
     def _check_whole(self, tracks: Sequence[Track]) -> None:
         for track in tracks:
-            if track.encrypted or track.stream.codec_tag in ("encv", "enca"):
+            if track.encrypted or _codec_tag(track.stream) in ("encv", "enca"):
                 raise _unsupported("encrypted media")
             entries = track.stream.index_entries
             last = entries[len(entries) - 1] if len(entries) and "mov" in self.container.format.name else None
@@ -219,7 +218,7 @@ class _Source:
     def _decoded(self, track: Track) -> list[int]:
         """Ticks of every frame that the decoder gives for the whole picture."""
         times: set[int] = set()
-        with open_source(self.path) as container:
+        with open_source(self.source) as container:
             stream = container.streams[track.stream.index]
             cast(AvVideoStream, stream).thread_type = "AUTO"
             for count, packet in enumerate(chain(packets(container, stream), [None])):
@@ -241,7 +240,7 @@ class _Source:
             return False
 
     def _lands(self, index: int, keys: Sequence[int], number: int) -> bool:
-        with open_source(self.path) as container:
+        with open_source(self.source) as container:
             stream = container.streams[index]
             container.seek(keys[number], stream=stream)
             self.tick(1)
@@ -299,6 +298,14 @@ class _Source:
 
 def _keyframes(track: Track) -> tuple[Fraction, ...]:
     return tuple(track.seconds(ticks) for ticks in sorted(set(track.keys)))
+
+
+def _codec_tag(stream: Stream) -> str:
+    """Four characters; empty where the tag is a number, as for AAC in AVI (0x00ff): PyAV cannot read those."""
+    try:
+        return str(stream.codec_tag)
+    except UnicodeDecodeError:
+        return ""
 
 
 def _check_pixels(width: int, height: int, limits: Limits) -> None:

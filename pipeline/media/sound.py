@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import av
@@ -25,7 +24,7 @@ from av.stream import Discard
 
 from pipeline.errors import PipelineError
 from pipeline.media import sources
-from pipeline.media.sources import open_source
+from pipeline.media.sources import Source, open_source
 from pipeline.tasks import AudioStream
 
 Samples = np.ndarray[Any, np.dtype[np.float32]]
@@ -58,10 +57,10 @@ class Placed:
     samples: Samples
 
 
-def decoded(path: Path, audio: AudioStream) -> Iterator[Heard]:
+def decoded(source: Source, audio: AudioStream) -> Iterator[Heard]:
     """Every frame of the stream that can be decoded, in the file's order. Raises `audio_file_broken` if none can."""
     heard = False
-    with closing(open_source(path)) as container:
+    with closing(open_source(source)) as container:
         stream = _stream(container, audio)
         end = audio.start
         for frame in _frames(container, stream):

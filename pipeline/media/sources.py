@@ -1,8 +1,9 @@
 """The one door through which untrusted media comes in: everything that opens a source opens it here.
 
 libav opens much that is not media: playlists that name other files, `ffconcat` scripts, SDP texts that make it listen
-on a socket. So a source is opened by a `file:` path, with that protocol alone, and only as one of the formats that we
-serve. What libav says when it refuses is translated here into the catalogue, with a look at the first bytes.
+on a socket. So a source is opened by a `file:` path, with that protocol alone, or by a handle, with none, and only as
+one of the formats that we serve. What libav says when it refuses is translated here into the catalogue, with a look at
+the first bytes.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from pipeline.errors import PipelineError
+from pipeline.media.handle import Handle
 
 FORMATS = (
     *("mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "mpegts", "mpeg", "mpegvideo", "avi", "flv", "mxf"),
@@ -29,9 +31,16 @@ FORMATS = (
 )
 """libav's names of the demuxers that are allowed; none of them reads a second file."""
 
-_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
+_FORMATS = {"format_whitelist": ",".join(FORMATS)}
+_START = 4096
+"""Bytes that are looked at before libav sees any."""
 _HEAD = 1 << 20
-"""Bytes that are looked at to say what a file is."""
+"""Bytes that are looked at to say what it is that libav refused."""
+_BUFFER = 1 << 20
+"""Bytes that libav asks a handle for at once; it takes less, and gets no more than is there."""
+
+Source = Path | Handle
+"""Where a source is read: a file of this machine, or an object that the parent reads for us."""
 
 _FOREIGN = (
     # (offset, bytes, what it is): content that we refuse whatever libav thinks of it.
@@ -79,20 +88,33 @@ _ENCRYPTED = (b"pssh", b"encv", b"enca")
 """Boxes of ISO/IEC 23001-7 (common encryption)."""
 
 
-def open_source(path: Path) -> InputContainer:
+def open_source(source: Source) -> InputContainer:
     """The source, open for reading; the caller closes it.
 
     Raises `media_url_not_accessible` (no regular file, or not readable), `media_url_file_broken` (empty, or damaged)
     and `media_url_unsupported_format` (anything that is not media that we serve).
     """
-    head = _head(path)
-    foreign = _foreign(head)
+    foreign = _foreign(_first(source, _START))
     if foreign:
         raise _unsupported(foreign)
     try:
-        return av.open(f"file:{path}", "r", options=dict(_OPTIONS), metadata_errors="ignore")
+        return _opened(source)
     except (av.FFmpegError, UnicodeDecodeError, ValueError) as error:
-        raise _refusal(head, error) from error
+        raise _refusal(_first(source, _HEAD), error) from error
+
+
+def size_of(source: Source) -> int:
+    """Bytes."""
+    return source.size if isinstance(source, Handle) else source.stat().st_size
+
+
+def _opened(source: Source) -> InputContainer:
+    if isinstance(source, Path):
+        options = {**_FORMATS, "protocol_whitelist": "file"}
+        return av.open(f"file:{source}", "r", options=options, metadata_errors="ignore")
+    # No protocol at all is called "none": an empty list would be no list.
+    options = {**_FORMATS, "protocol_whitelist": "none"}
+    return av.open(source.open(), "r", options=options, metadata_errors="ignore", buffer_size=_BUFFER)
 
 
 def packets(container: InputContainer, *streams: Stream) -> Iterator[Packet[Stream]]:
@@ -141,17 +163,31 @@ def reading(code: str) -> Iterator[None]:
         raise PipelineError(code, log=repr(error)) from error
 
 
-def _head(path: Path) -> bytes:
+def _first(source: Source, size: int) -> bytes:
+    """The first `size` bytes, or all where there are fewer."""
+    start = _first_of_handle(source, size) if isinstance(source, Handle) else _first_of_file(source, size)
+    if not start:
+        raise PipelineError("media_url_file_broken", log="the file is empty")
+    return start
+
+
+def _first_of_file(path: Path, size: int) -> bytes:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise PipelineError("media_url_not_accessible", url=path.name)
+            raise PipelineError("media_url_not_accessible", url=path.name, reason="it is no regular file")
         with path.open("rb") as file:
-            head = file.read(_HEAD)
+            return file.read(size)
     except OSError as error:
-        raise PipelineError("media_url_not_accessible", url=path.name, log=repr(error)) from error
-    if not head:
-        raise PipelineError("media_url_file_broken", log="the file is empty")
-    return head
+        raise PipelineError(
+            "media_url_not_accessible", url=path.name, reason="it may not be read", log=repr(error)
+        ) from error
+
+
+def _first_of_handle(handle: Handle, size: int) -> bytes:
+    reader, start = handle.open(), b""
+    while len(start) < size and (data := reader.read(size - len(start))):
+        start += data
+    return start
 
 
 def _foreign(head: bytes) -> str | None:
@@ -159,7 +195,7 @@ def _foreign(head: bytes) -> str | None:
     for offset, magic, kind in _FOREIGN:
         if head.startswith(magic, offset):
             return kind
-    return _text(head[:4096])
+    return _text(head[:_START])
 
 
 def _text(start: bytes) -> str | None:
@@ -168,7 +204,7 @@ def _text(start: bytes) -> str | None:
         return None
     try:
         # The look may end inside a character.
-        text = start.decode("utf-8", errors="strict" if len(start) < 4096 else "ignore").lstrip("\ufeff \t\r\n")
+        text = start.decode("utf-8", errors="strict" if len(start) < _START else "ignore").lstrip("\ufeff \t\r\n")
     except UnicodeDecodeError:
         return None
     return "playlist" if text.startswith(("#EXTM3U", "ffconcat", "<MPD", "v=0")) or "<MPD" in text else "text"

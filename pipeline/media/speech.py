@@ -24,6 +24,7 @@ from pipeline.errors import PipelineError
 from pipeline.media.cues import Word
 from pipeline.media.languages import UNKNOWN
 from pipeline.media.sound import Samples, continuous, decoded, placed
+from pipeline.media.sources import Source
 from pipeline.tasks import AudioStream, SpeechModel, Timeline
 
 RATE = 16_000
@@ -97,7 +98,7 @@ Progress = Callable[[Fraction | None], None]
 
 
 def transcribe(
-    source: Path,
+    source: Source,
     stream: AudioStream,
     timeline: Timeline,
     *,

@@ -7,7 +7,7 @@ order: names that a player can tell apart, one default sound, one TARGETDURATION
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -24,8 +24,11 @@ def compose(
     duration: Fraction,
     segment: Fraction = Fraction(4),
     heard: tuple[int, int] = (0, 0),
+    replaces: Collection[str] = (),
 ) -> Presentation:
     """The version after `previous` (None: the first) with `tracks` in it, in place of those with the same id.
+
+    Of the kinds that it `replaces` the version has no other tracks than these.
 
     An effect that `previous` has already is not applied again: `previous` itself is the answer. `duration` is D in
     seconds, `segment` the nominal segment duration S in seconds, `heard` the (epoch, sequence) of the asset's last
@@ -35,7 +38,7 @@ def compose(
     if previous is not None and effect in previous.effects:
         return previous
     last = previous or Presentation(asset=asset, duration=duration, target_duration=math.ceil(segment), tracks=())
-    settled = _settle(_replaced(last.tracks, tuple(tracks)))
+    settled = _settle(_replaced(last.tracks, tuple(tracks), replaces))
     epoch, sequence = max((last.epoch, last.sequence), heard)
     return replace(
         last,
@@ -51,13 +54,20 @@ def compose(
     )
 
 
-def _replaced(old: Sequence[Track], new: Sequence[Track]) -> tuple[Track, ...]:
-    """`old` with each track of `new` in the place of its namesake, the others after them."""
-    by_id = {track.id: track for track in (*old, *new)}
+def _replaced(old: Sequence[Track], new: Sequence[Track], whole: Collection[str]) -> tuple[Track, ...]:
+    """`old` with each track of `new` in the place of its namesake, the others after them.
+
+    Of the kinds in `whole` nothing old stays that has no namesake.
+    """
+    kept = {track.id for track in new}
+    left = [track for track in old if track.kind not in whole or track.id in kept]
+    by_id = {track.id: track for track in (*left, *new)}
     return tuple(by_id.values())
 
 
 def _settle(tracks: tuple[Track, ...]) -> tuple[Track, ...]:
+    if not tracks:
+        raise PipelineError("parts_incomplete", track="the presentation", detail="it has no tracks")
     for track in tracks:
         if not track.segments:
             raise PipelineError("parts_incomplete", track=track.id, detail="it has no segments")

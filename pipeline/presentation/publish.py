@@ -3,7 +3,8 @@
 The law: `presentations/<000n>/presentation.json` is the version. It is written once, create-only, and last: whoever
 sees it may rely on everything that it names. The order of a publication is
 
-    1. media playlists and captions, in a folder of the version's own that is named by a digest of what they say;
+    1. media playlists and captions, in any order, in a folder of the version's own that is named by a digest of what
+       they say;
     2. `presentation.json`, create-only: of many writers of version n one wins;
     3. the doors, by compare-and-swap, never to a lower version.
 
@@ -26,9 +27,11 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from pipeline import keys
 from pipeline.errors import PipelineError
@@ -36,6 +39,7 @@ from pipeline.ports import ObjectNotFound, PreconditionFailed, Storage
 from pipeline.presentation.dash import render_dash
 from pipeline.presentation.hls import render_master, render_playlists
 from pipeline.presentation.model import SCHEMA, Effect, Presentation, marked_version
+from pipeline.storage.side_by_side import SideBySide
 from pipeline.tasks import from_json, to_json
 
 Composer = Callable[[Presentation | None], Presentation]
@@ -72,9 +76,9 @@ def publish(
     """Make the change `effect` public, once: returns the first version that has it, with the doors at the latest.
 
     `compose` answers with the next version, with `effect` among its effects. `still_ours` is asked before whatever a
-    reader could see is written; `NoLongerOurs` is raised when it is not. `moved` is called between any two objects, and
-    may raise to stop. Raises what the storage raises; calling again then completes what was begun, and never applies
-    the effect twice.
+    reader could see is written; `NoLongerOurs` is raised when it is not. `moved` is called for every object before the
+    JSON, and may raise to stop. Raises what the storage raises; calling again then completes what was begun, and never
+    applies the effect twice.
     """
     for _ in range(_TRIES):
         previous = latest(storage, asset)
@@ -106,6 +110,26 @@ def mend(storage: Storage, asset: str, *, still_ours: Callable[[], bool] = _alwa
         for key, text in render_doors(presentation).items():
             _flip(storage, key, text, presentation, still_ours)
     return presentation
+
+
+def behind(storage: Storage, asset: str, version: int) -> tuple[str, ...]:
+    """The doors that lead to a lower version, or nowhere."""
+    return tuple(key for key in (keys.hls_door(asset), keys.dash_door(asset)) if _leads_to(storage, key) < version)
+
+
+def named(storage: Storage, asset: str) -> Mapping[int, frozenset[str]]:
+    """What every version names, as keys: its own JSON, the folder of its playlists (with a slash at its end), and every
+    object that it says anything of.
+
+    Raises `schema_newer` where a version has a form that is not known here.
+    """
+    found = {}
+    for number in _numbers(storage, asset):
+        data = json.loads(storage.get(_json_key(asset, number)))
+        _known_form(data, asset, number)
+        folder = f"{keys.version(asset, number)}{data['playlists']}/"
+        found[number] = frozenset({_json_key(asset, number), folder, *_texts(data)})
+    return found
 
 
 def render_doors(presentation: Presentation) -> dict[str, str]:
@@ -174,10 +198,9 @@ def _claim(
     moved: Callable[[], None],
 ) -> bool:
     """Write the version. False: another has it; nothing of ours is left behind."""
-    for key, body in _files(presentation, captions).items():
-        with suppress(PreconditionFailed):  # an earlier attempt of the same work wrote the same there
-            storage.put(key, body, absent=True)
-        moved()
+    with SideBySide(moved) as several:
+        for key, body in _files(presentation, captions).items():
+            several.do(partial(_keep, storage, key, body))
     _insist_on(still_ours)
     if _create(storage, presentation):
         return True
@@ -188,6 +211,11 @@ def _claim(
         # Whoever else wrote there composed the same version, and has lost it too.
         storage.delete(presentation.folder)
     return False
+
+
+def _keep(storage: Storage, key: str, body: bytes) -> None:
+    with suppress(PreconditionFailed):  # an earlier attempt of the same work wrote the same there
+        storage.put(key, body, absent=True)
 
 
 def _create(storage: Storage, presentation: Presentation) -> bool:
@@ -205,10 +233,25 @@ def _create(storage: Storage, presentation: Presentation) -> bool:
 
 def _load(storage: Storage, asset: str, number: int) -> Presentation:
     text = storage.get(_json_key(asset, number))
-    found = int(json.loads(text)["schema"])
-    if found > SCHEMA:
-        raise PipelineError("schema_newer", what=f"presentation {number} of {asset}", found=found, known=SCHEMA)
+    _known_form(json.loads(text), asset, number)
     return from_json(Presentation, text)
+
+
+def _known_form(data: Mapping[str, Any], asset: str, number: int) -> None:
+    if (found := int(data["schema"])) > SCHEMA:
+        raise PipelineError("schema_newer", what=f"presentation {number} of {asset}", found=found, known=SCHEMA)
+
+
+def _texts(data: object) -> Iterator[str]:
+    """Every text in JSON data: a field that this worker does not know may name an object, too."""
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, Mapping):
+        for value in data.values():
+            yield from _texts(value)
+    elif isinstance(data, list):
+        for value in data:
+            yield from _texts(value)
 
 
 def _json_key(asset: str, number: int) -> str:
@@ -221,6 +264,14 @@ def _json_key(asset: str, number: int) -> str:
 def _insist_on(still_ours: Callable[[], bool]) -> None:
     if not still_ours():
         raise NoLongerOurs
+
+
+def _leads_to(storage: Storage, door: str) -> int:
+    """The version that a door leads to; 0 where there is no door, or it does not say."""
+    try:
+        return marked_version(storage.get(door).decode(errors="replace"))
+    except ObjectNotFound:
+        return 0
 
 
 def _flip(storage: Storage, key: str, text: str, presentation: Presentation, still_ours: Callable[[], bool]) -> None:

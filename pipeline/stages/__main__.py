@@ -5,8 +5,9 @@ milliseconds. The nursery itself never opens media and starts no thread, so that
 what it does not need (network, memory, further files) *before* it opens anything hostile, runs one stage, and speaks to
 its parent in JSON lines over a socket.
 
-On FD the worker asks, one request at a time: `{"fork": true}` with two descriptors (the child's socket and its log),
-answered by `{"pid": …}`; `{"reap": pid}`, answered by `{"status": …}` once that child has ended.
+On FD the worker asks, one request at a time: `{"fork": true}` with descriptors (the child's socket, its log, and one
+for each input that is a handle), answered by `{"pid": …}`; `{"reap": pid}`, answered by `{"status": …}` once that child
+has ended; `{"build": 1}`, answered by `{"build": …}`, the encoder's fingerprint.
 """
 
 from __future__ import annotations
@@ -25,10 +26,16 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from pipeline.errors import PipelineError
+from pipeline.media.handle import Handle, Lost
+from pipeline.stages.contract import Input
+
+MOST_HANDLES = 64
+"""Inputs of one step that are handles."""
 
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
@@ -41,15 +48,21 @@ _ENOUGH_BYTES = 64 * 1024**2
 
 
 def main(fd: int) -> int:
+    # Whoever ends a worker may signal its whole group. The worker decides what becomes of its steps: it ends this
+    # process and its children with SIGKILL, and nothing else does.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     control = socket.socket(fileno=fd)
     die_with_parent(os.getppid())
     preload()
     while True:
-        request, descriptors, _, _ = socket.recv_fds(control, 4096, 2)
+        request, descriptors, _, _ = socket.recv_fds(control, 4096, 2 + MOST_HANDLES)
         if not request:
             return 0
         order = json.loads(request)
-        if "fork" in order:
+        if "build" in order:
+            answer: dict[str, Any] = {"build": _build()}
+        elif "fork" in order:
             answer = {"pid": _fork(control, *descriptors)}
         else:
             answer = {"status": os.waitpid(order["reap"], 0)[1]}
@@ -70,7 +83,23 @@ def preload() -> None:
     gc.freeze()
 
 
-def _fork(control: socket.socket, channel: int, log: int) -> int:
+def _build() -> str:
+    """The encoder's fingerprint, learned in a process of its own: it opens an encoder, which this one never does."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        from pipeline.media.encoder import fingerprint
+
+        os.write(write, fingerprint().encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as said:
+        build = said.read()
+    os.waitpid(pid, 0)
+    return build
+
+
+def _fork(control: socket.socket, channel: int, log: int, *handles: int) -> int:
     nursery = os.getpid()
     pid = os.fork()
     if pid == 0:
@@ -78,14 +107,14 @@ def _fork(control: socket.socket, channel: int, log: int) -> int:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)
-        child(channel, nursery)
-    os.close(channel)
-    os.close(log)
+        child(channel, handles, nursery)
+    for descriptor in (channel, log, *handles):
+        os.close(descriptor)
     return pid
 
 
-def child(fd: int, nursery: int) -> NoReturn:
-    """One step, from its order to its answer."""
+def child(fd: int, handles: Sequence[int], nursery: int) -> NoReturn:
+    """One step, from its order to its answer. `handles` are the sockets of the inputs that are not files."""
     os.setsid()
     die_with_parent(nursery)
     channel = socket.socket(fileno=fd)
@@ -95,7 +124,7 @@ def child(fd: int, nursery: int) -> NoReturn:
     order = lines.readline()
     if order:
         threading.Thread(target=_die_on_eof, args=(lines,), daemon=True).start()
-        _run(json.loads(order), say)
+        _run(json.loads(order), handles, say)
     os._exit(0)
 
 
@@ -128,12 +157,20 @@ class FolderOutputs:
         self._say(done=name)
 
 
-def _run(order: dict[str, Any], say: Voice) -> None:
+def _run(order: dict[str, Any], handles: Sequence[int], say: Voice) -> None:
     from pipeline.stages import STAGES, load
     from pipeline.tasks import from_json, to_json
 
     kind = STAGES[order["stage"]].task
-    inputs = {name: Path(path) for name, path in order["inputs"].items()}
+
+    def lost(error: Exception) -> NoReturn:
+        """Nothing more may be made of a source that cannot be read (`pipeline.media.handle`)."""
+        try:
+            _say_error(order, error, say)
+        finally:
+            os._exit(1)
+
+    inputs = {name: _input(given, handles, lost) for name, given in order["inputs"].items()}
     out = FolderOutputs(Path(order["out"]), say)
     os.chdir(order["out"])
     try:
@@ -142,8 +179,20 @@ def _run(order: dict[str, Any], say: Voice) -> None:
         facts = stage(from_json(kind, order["task"]), inputs, out, lambda fraction: say(tick=fraction))
         say(facts=to_json(facts), cpu_s=round(time.process_time(), 3))
     except Exception as error:  # whatever a stage raises, its parent hears a code
-        coded = _coded(order, error)
-        say(error=coded.document(), log=coded.log if coded is error else traceback.format_exc())
+        _say_error(order, error, say)
+
+
+def _input(given: str | dict[str, Any], handles: Sequence[int], lost: Lost) -> Input:
+    """A path, or a handle: `{"handle": number of its socket, "name": …, "size": …}`."""
+    if isinstance(given, str):
+        return Path(given)
+    channel = socket.socket(fileno=handles[given["handle"]])
+    return Handle(channel, name=given["name"], size=given["size"], lost=lost)
+
+
+def _say_error(order: dict[str, Any], error: Exception, say: Voice) -> None:
+    coded = _coded(order, error)
+    say(error=coded.document(), log=coded.log if coded is error else traceback.format_exc())
 
 
 def _coded(order: dict[str, Any], error: Exception) -> PipelineError:

@@ -6,9 +6,8 @@ do, at the next AAC frame; the track covers [0, D), rounded up to whole frames.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 from av.audio.frame import AudioFrame
@@ -17,13 +16,13 @@ from av.packet import Packet
 from pipeline.media import timeline as grid
 from pipeline.media.codecs import AudioEncoder, aac
 from pipeline.media.sound import Heard, Samples, blocks, continuous, decoded, placed
-from pipeline.stages.contract import Outputs, Tick
+from pipeline.stages.contract import Input, Inputs, Outputs, Tick
 from pipeline.stages.pulse import Pulse
 from pipeline.stages.track_files import TrackFiles
 from pipeline.tasks import AudioTask, PartsFacts
 
 
-def audio(task: AudioTask, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> PartsFacts:
+def audio(task: AudioTask, inputs: Inputs, out: Outputs, tick: Tick) -> PartsFacts:
     """Make the sound track of the task. `inputs["source"]` is the source.
 
     Raises `audio_file_broken` where nothing of the sound can be decoded, and what `tick` raises.
@@ -48,7 +47,7 @@ def audio(task: AudioTask, inputs: Mapping[str, Path], out: Outputs, tick: Tick)
     return PartsFacts(parts=(files.part(),), media_s=timeline.duration)
 
 
-def _blocks(task: AudioTask, source: Path, count: int, pulse: Pulse) -> Iterator[Samples]:
+def _blocks(task: AudioTask, source: Input, count: int, pulse: Pulse) -> Iterator[Samples]:
     """The samples of every AAC frame of [0, D)."""
     rendition = task.rendition
     pieces = placed(

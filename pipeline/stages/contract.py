@@ -6,6 +6,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from pipeline.media.handle import Handle
+
+Input = Path | Handle
+"""What a stage reads: a local file, or an object that its parent reads for it. What is small is always a file."""
+
+Inputs = Mapping[str, Input]
+"""By role (`source`)."""
+
 
 class Outputs(Protocol):
     """Where a stage writes. A finished output is stored at once, while the stage goes on."""
@@ -20,5 +28,5 @@ class Outputs(Protocol):
 Tick = Callable[[float], None]
 """Report progress (0 to 1), at least twice a second."""
 
-Stage = Callable[[Any, Mapping[str, Path], Outputs, Tick], Any]
-"""`stage(task, inputs, out, tick) -> facts`. `inputs` are local files by role (`source`). Raises `PipelineError`."""
+Stage = Callable[[Any, Inputs, Outputs, Tick], Any]
+"""`stage(task, inputs, out, tick) -> facts`. Raises `PipelineError`."""

@@ -7,7 +7,7 @@ and every rung must have its boundaries and keyframes where the grid has them, b
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +17,7 @@ from pipeline.media.timeline import AAC_FRAME, keyframes, segment_starts
 from pipeline.presentation.compose import unique_names
 from pipeline.presentation.language_names import language_name
 from pipeline.presentation.model import Track
-from pipeline.stages.contract import Outputs, Tick
+from pipeline.stages.contract import Input, Inputs, Outputs, Tick
 from pipeline.tasks import AudioRendition, Blueprint, PackageTask, Part, PartsFacts, Rung, Segment, Timeline, from_json
 
 
@@ -29,7 +29,7 @@ class PackageFacts:
     """Rungs as the blueprint has them, then the sounds."""
 
 
-def package(task: PackageTask, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> PackageFacts:
+def package(task: PackageTask, inputs: Inputs, out: Outputs, tick: Tick) -> PackageFacts:
     """The tracks of the asset, from receipts: JSON files of `PartsFacts` whose keys are storage keys, by any name.
 
     Raises `PipelineError("encoder_mismatch")` where the parts of a track were made by different encoders, and
@@ -37,11 +37,16 @@ def package(task: PackageTask, inputs: Mapping[str, Path], out: Outputs, tick: T
     """
     parts: list[Part] = []
     for number, name in enumerate(sorted(inputs), start=1):
-        parts += from_json(PartsFacts, inputs[name].read_bytes()).parts
+        parts += from_json(PartsFacts, _file(inputs[name]).read_bytes()).parts
         tick(number / (len(inputs) + 1))
     tracks = (*_videos(task.blueprint, parts), *_audios(task.blueprint, parts))
     tick(1.0)
     return PackageFacts(tracks=tracks)
+
+
+def _file(receipt: Input) -> Path:
+    assert isinstance(receipt, Path), "what is small is a file"
+    return receipt
 
 
 # -- pictures ---------------------------------------------------------------------------------------------------------

@@ -7,15 +7,13 @@ speaks there are no captions, and that is an answer, not a failure.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
 from pipeline.media.cues import CueLimits, Word, build_cues, limits_of
 from pipeline.media.speech import Dropped, Segment, Transcript, shown_name, transcribe
 from pipeline.media.webvtt import write_webvtt
-from pipeline.stages.contract import Outputs, Tick
+from pipeline.stages.contract import Inputs, Outputs, Tick
 from pipeline.stages.pulse import Pulse
 from pipeline.tasks import SubtitleFacts, SubtitleTask, to_json
 
@@ -49,7 +47,7 @@ class WordsFile:
     dropped: tuple[Dropped, ...]
 
 
-def subtitle(task: SubtitleTask, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> SubtitleFacts:
+def subtitle(task: SubtitleTask, inputs: Inputs, out: Outputs, tick: Tick) -> SubtitleFacts:
     """Captions of the task's sound track. `inputs["source"]` is the source. Raises what `transcribe` raises."""
     pulse = Pulse(tick)
     duration = task.timeline.duration

@@ -7,17 +7,16 @@ they are, where keyframes lie and what the init segment says is the same however
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
 from pipeline.media import timeline as grid
 from pipeline.media.codecs import VideoEncoder, h264, output_color
 from pipeline.media.frames import Decoded, FrameSource, Shown, lead_in, on_grid
 from pipeline.media.scaling import Ladder, deinterlaced
-from pipeline.stages.contract import Outputs, Tick
+from pipeline.stages.contract import Input, Inputs, Outputs, Tick
 from pipeline.stages.pulse import Pulse
 from pipeline.stages.track_files import TrackFiles
 from pipeline.tasks import PartsFacts, Rung, TranscodeTask
@@ -29,7 +28,7 @@ class _Rendition:
     files: TrackFiles
 
 
-def transcode(task: TranscodeTask, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> PartsFacts:
+def transcode(task: TranscodeTask, inputs: Inputs, out: Outputs, tick: Tick) -> PartsFacts:
     """Make the segments of the chunk for every rung of the task. `inputs["source"]` is the source.
 
     Raises `video_file_broken` where nothing of the picture can be decoded, and what `tick` raises.
@@ -70,7 +69,7 @@ def _rendition(task: TranscodeTask, rung: Rung, out: Outputs) -> _Rendition:
     return _Rendition(encoder=encoder, files=files)
 
 
-def _shown(task: TranscodeTask, source: Path, first: int, end: int, pulse: Pulse) -> Iterator[Shown]:
+def _shown(task: TranscodeTask, source: Input, first: int, end: int, pulse: Pulse) -> Iterator[Shown]:
     """What each output frame of the chunk shows."""
     video = task.video
     with closing(FrameSource(source, video)) as opened:

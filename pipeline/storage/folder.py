@@ -22,17 +22,20 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
 from pipeline.errors import PipelineError
-from pipeline.ports import Moved, ObjectNotFound, PreconditionFailed, StoredObject
+from pipeline.ports import Body, Moved, ObjectNotFound, PreconditionFailed, StoredObject
 from pipeline.storage.naming import check_key, check_prefix
 
 _OURS = ".reelway"
 _ABANDONED_S = 24 * 3600
 """A temporary file that nobody has written to for so long belongs to a process that died."""
+_BATCH = 100
+"""Objects that a deletion removes before it asks again."""
 _COPY_BYTES = 16 * 1024**2
 _SYNC_BLOCKS = 16
 
@@ -61,7 +64,7 @@ class FolderStorage:
     def put(
         self,
         key: str,
-        body: bytes | Path,
+        body: Body,
         *,
         absent: bool = False,
         match: str | None = None,
@@ -102,13 +105,15 @@ class FolderStorage:
         with self._translated():
             yield from self._walk(folder + "/" if folder else "", start)
 
-    def delete(self, prefix: str) -> int:
+    def delete(self, prefix: str, *, moved: Moved | None = None) -> int:
         """See the port; folders that become empty go as well. Raises `ValueError` on an empty prefix: no wish to delete
         everything is ever meant."""
         if not prefix:
             raise ValueError("an empty prefix would delete everything")
         count = 0
-        for stored in self.list(prefix):
+        for number, stored in enumerate(self.list(prefix)):
+            if moved is not None and number % _BATCH == 0:
+                moved()
             with self._translated(), self._locked():
                 with suppress(FileNotFoundError):
                     self._path(stored.key).unlink()
@@ -119,6 +124,19 @@ class FolderStorage:
     def presign(self, key: str, expires_s: int) -> str:
         """A `file:` URL. It never expires: whoever can use it can read the folder."""
         return self._path(key).as_uri()
+
+    def sweep_uploads(self, older_than_s: float, *, dry_run: bool = False) -> int:
+        """See the port: temporary files of processes that died. A living one writes to its file all the time."""
+        oldest = time.time() - older_than_s
+        count = 0
+        with self._translated(), suppress(FileNotFoundError):
+            for entry in os.scandir(self._root / _OURS / "tmp"):
+                with suppress(FileNotFoundError):
+                    if entry.stat().st_mtime < oldest:
+                        if not dry_run:
+                            os.unlink(entry.path)
+                        count += 1
+        return count
 
     def local_path(self, key: str) -> Path | None:
         return self._path(key)
@@ -164,7 +182,7 @@ class FolderStorage:
         return status
 
     @contextmanager
-    def _temporary(self, source: bytes | int, moved: Moved | None) -> Iterator[Path]:
+    def _temporary(self, source: bytes | int | Iterator[bytes], moved: Moved | None) -> Iterator[Path]:
         """A synced file in the hidden folder with the content of `source`; gone afterwards, whatever happens."""
         self._make(self._root / _OURS / "tmp")
         path = self._root / _OURS / "tmp" / secrets.token_hex(12)
@@ -183,14 +201,9 @@ class FolderStorage:
 
     def _tidy(self) -> None:
         """Remove what processes that died left behind, once a process."""
-        if self._tidied:
-            return
-        self._tidied = True
-        with suppress(FileNotFoundError):
-            for entry in os.scandir(self._root / _OURS / "tmp"):
-                with suppress(FileNotFoundError):
-                    if entry.stat().st_mtime < time.time() - _ABANDONED_S:
-                        os.unlink(entry.path)
+        if not self._tidied:
+            self._tidied = True
+            self.sweep_uploads(_ABANDONED_S)
 
     @contextmanager
     def _locked(self, *, shared: bool = False) -> Iterator[None]:
@@ -269,8 +282,8 @@ def _translate(error: OSError, root: Path) -> PipelineError:
 
 
 @contextmanager
-def _source(body: bytes | Path) -> Iterator[bytes | int]:
-    """Bytes as they are; a file as an open descriptor."""
+def _source(body: Body) -> Iterator[bytes | int | Iterator[bytes]]:
+    """Bytes and blocks as they are; a file as an open descriptor."""
     if not isinstance(body, Path):
         yield body
         return
@@ -282,17 +295,38 @@ def _untold() -> None:
     pass
 
 
-def _fill(target: int, source: bytes | int, moved: Moved) -> None:
+def _fill(target: int, source: bytes | int | Iterator[bytes], moved: Moved) -> None:
     if isinstance(source, int):
         _copy(source, target, moved)
-    else:
+    elif isinstance(source, bytes):
         _write(target, source)
+    else:
+        _pour(source, target, moved)
 
 
 def _write(target: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(target, rest) :]
+
+
+def _pour(blocks: Iterator[bytes], target: int, moved: Moved) -> None:
+    """Write blocks as they come; `moved` hears of every `_COPY_BYTES` of them.
+
+    A thread syncs what is written while more comes: the last sync finds little to do, and a slow disk slows the blocks.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="sync") as pool:
+        written, syncing = 0, None
+        for block in blocks:
+            _write(target, block)
+            written += len(block)
+            if written >= 4 * _COPY_BYTES:
+                if syncing is not None:
+                    syncing.result()
+                syncing, written = pool.submit(os.fsync, target), 0
+                moved()
+        if syncing is not None:
+            syncing.result()
 
 
 def _copy(source: int, target: int, moved: Moved) -> None:
@@ -350,4 +384,4 @@ def _sync(folder: Path) -> None:
 
 def _stored(key: str, status: os.stat_result) -> StoredObject:
     etag = f"{status.st_size:x}-{status.st_mtime_ns:x}-{status.st_ino:x}"
-    return StoredObject(key=key, size=status.st_size, etag=etag)
+    return StoredObject(key=key, size=status.st_size, etag=etag, modified_ms=status.st_mtime_ns // 1_000_000)

@@ -24,6 +24,7 @@ _CONTENT_TYPES = {
     "m4a": "audio/mp4",
     "vtt": "text/vtt; charset=utf-8",
     "json": "application/json",
+    "ndjson": "application/x-ndjson",
     "png": "image/png",
     "jpg": "image/jpeg",
     "webp": "image/webp",

@@ -1,30 +1,35 @@
 """The storage on an S3 bucket, Amazon's or another server's.
 
 Needs, on the bucket or on its part below the prefix: `s3:GetObject`, `s3:PutObject`, `s3:DeleteObject`,
-`s3:AbortMultipartUpload`, and `s3:ListBucket` (without it a missing object looks like a forbidden one). The server must
-know conditional writes: `If-None-Match: *` and `If-Match`, also when a multipart upload completes.
+`s3:AbortMultipartUpload`, `s3:ListBucketMultipartUploads` (for the janitor), and `s3:ListBucket` (without it a missing
+object looks like a forbidden one). The server must know conditional writes: `If-None-Match: *` and `If-Match`, also
+when a multipart upload completes.
 
 Objects up to 64 MiB are one request; larger files go in parts, four at a time, each read when its turn comes, so memory
-stays at four parts whatever the size. Parts become an object in one conditional step at the end, and are thrown away
-where that fails.
+stays at six parts whatever the size; so do blocks whose end nobody knows yet. Parts become an object in one conditional
+step at the end, and are thrown away where that fails.
 
-The client repeats a request whose reply was lost. A conditional write can then meet its own first try: such a
-`PreconditionFailed` says `resent`, and a caller who must know reads the object back.
+The client repeats a request that failed or was throttled; a body that broke off on its way is fetched again here, and
+never passes for a whole one. The client also repeats a request whose reply was lost: a conditional write can then meet
+its own first try. Such a `PreconditionFailed` says `resent`, and a caller who must know reads the object back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from io import BytesIO
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
-from pipeline.errors import PipelineError
-from pipeline.ports import Moved, ObjectNotFound, PreconditionFailed, StoredObject
+from pipeline import keys
+from pipeline.ports import Body, Moved, ObjectNotFound, PreconditionFailed, StoredObject
 from pipeline.storage.naming import cache_control, check_key, check_prefix, content_type
+from pipeline.storage.s3_errors import CONFLICT, NothingThere, coded, translated
+from pipeline.storage.s3_replies import bare, listing, ms, refuse_half, replied_ms, walks_folders, whole
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -41,9 +46,9 @@ _MAX_PARTS = 10_000
 _PARALLEL = 4
 _BATCH = 1000
 """Keys that one DeleteObjects takes."""
-_CONFLICT = "ConditionalRequestConflict"
-"""Amazon's answer where two conditional writes meet: neither was judged, the request is to be repeated."""
 _CONFLICT_TRIES = 5
+_BODY_TRIES = 4
+"""The client tries a request again, but not once the body is on its way."""
 
 
 def connect(
@@ -69,7 +74,9 @@ def connect(
         response_checksum_validation=checksums,
     )
     # A session of its own: the default one is a global that remembers the first credentials it saw.
-    return boto3.session.Session().client("s3", endpoint_url=endpoint, region_name=region, config=config)
+    client = boto3.session.Session().client("s3", endpoint_url=endpoint, region_name=region, config=config)
+    client.meta.events.register_first("before-parse.s3", refuse_half)
+    return client
 
 
 class S3Storage:
@@ -88,7 +95,7 @@ class S3Storage:
     def put(
         self,
         key: str,
-        body: bytes | Path,
+        body: Body,
         *,
         absent: bool = False,
         match: str | None = None,
@@ -97,17 +104,19 @@ class S3Storage:
         """See the port. Raises `OSError` where the file `body` cannot be read: that is the caller's file."""
         check_key(key)
         condition = _condition(absent, match)
-        size = body.stat().st_size if isinstance(body, Path) else len(body)
-        with _told(), _translated(key, conditional=bool(condition)):
+        with _told(), translated(key, conditional=bool(condition)):
             if isinstance(body, bytes):
-                etag = self._put_once(key, body, condition)
-            elif size <= _SINGLE_BYTES:
+                reply, size = self._put_once(key, body, condition), len(body)
+            elif isinstance(body, Path) and (size := body.stat().st_size) <= _SINGLE_BYTES:
                 with body.open("rb") as file:
-                    etag = self._put_once(key, _Watched(file, moved) if moved else file, condition)
+                    reply = self._put_once(key, _Watched(file, moved) if moved else file, condition)
+            elif isinstance(body, Path):
+                self._foresee(key, absent, match)
+                reply = self._put_parts(key, _file_parts(body, size), condition, moved)
             else:
                 self._foresee(key, absent, match)
-                etag = self._put_parts(key, body, size, condition, moved)
-        return StoredObject(key=key, size=size, etag=etag)
+                reply, size = self._put_blocks(key, body, condition, moved)
+            return StoredObject(key=key, size=size, etag=bare(reply["ETag"]), modified_ms=replied_ms(reply))
 
     def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
         name = self._name(key)
@@ -118,44 +127,59 @@ class S3Storage:
         last = "" if length is None else offset + length - 1
         ranged: Any = {"Range": f"bytes={offset}-{last}"} if offset or length is not None else {}
         try:
-            with _translated(key):
-                return self._client.get_object(Bucket=self._bucket, Key=name, **ranged)["Body"].read()
-        except _NothingThere:
+            with translated(key):
+                return read(self._client, {"Bucket": self._bucket, "Key": name, **ranged})
+        except NothingThere:
             return b""
 
     def stat(self, key: str) -> StoredObject | None:
         name = self._name(key)
         try:
-            with _translated(key):
+            with translated(key):
                 head = self._client.head_object(Bucket=self._bucket, Key=name)
+                etag, modified_ms = bare(head["ETag"]), ms(head["LastModified"])
         except ObjectNotFound:
             return None
-        return StoredObject(key=key, size=head["ContentLength"], etag=_bare(head["ETag"]))
+        return StoredObject(key=key, size=head["ContentLength"], etag=etag, modified_ms=modified_ms)
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         pages = self._pages(check_prefix(prefix))
         for page in pages:
-            if _walks_folders(page):
+            if walks_folders(page):
                 rest = (stored for page in pages for stored in self._stored(page))
                 yield from sorted((*self._stored(page), *rest), key=lambda stored: stored.key)
             else:
                 yield from self._stored(page)
 
-    def delete(self, prefix: str) -> int:
+    def delete(self, prefix: str, *, moved: Moved | None = None) -> int:
         """See the port. Raises `ValueError` on an empty prefix: no wish to delete everything is ever meant."""
         if not prefix:
             raise ValueError("an empty prefix would delete everything")
         stored = self.list(prefix)
         count = 0
         while batch := [item.key for item in islice(stored, _BATCH)]:
+            if moved is not None:
+                moved()
             self._delete(batch)
             count += len(batch)
         return count
 
     def presign(self, key: str, expires_s: int) -> str:
         request = {"Bucket": self._bucket, "Key": self._name(key)}
-        with _translated(key):
+        with translated(key):
             return self._client.generate_presigned_url("get_object", Params=request, ExpiresIn=expires_s)
+
+    def sweep_uploads(self, older_than_s: float, *, dry_run: bool = False) -> int:
+        """See the port. Only uploads to the areas that are ours: others may use the bucket as well."""
+        count = 0
+        for area in (keys.PRIVATE, keys.PUBLIC):
+            with translated(area):
+                for upload, age_s in self._uploads(f"{self._base}{area}/"):
+                    if age_s > older_than_s:
+                        if not dry_run:
+                            self._abort(upload)
+                        count += 1
+        return count
 
     def local_path(self, key: str) -> Path | None:
         check_key(key)
@@ -166,15 +190,15 @@ class S3Storage:
     def _name(self, key: str) -> str:
         return self._base + check_key(key)
 
-    def _put_once(self, key: str, body: Any, condition: Any) -> str:
+    def _put_once(self, key: str, body: Any, condition: Any) -> Any:
         target: Any = {"Bucket": self._bucket, "Key": self._name(key), **_headers(key)}
         tries = 0
         while True:
             try:
-                return _bare(self._client.put_object(**target, Body=body, **condition)["ETag"])
+                return self._client.put_object(**target, Body=body, **condition)
             except self._client.exceptions.ClientError as error:
                 tries += 1
-                if tries == _CONFLICT_TRIES or error.response["Error"].get("Code") != _CONFLICT:
+                if tries == _CONFLICT_TRIES or error.response["Error"].get("Code") != CONFLICT:
                     raise
             if not isinstance(body, bytes):
                 body.seek(0)
@@ -186,31 +210,62 @@ class S3Storage:
             if (absent and stored is not None) or (match is not None and (stored is None or stored.etag != match)):
                 raise PreconditionFailed(key)
 
-    def _put_parts(self, key: str, path: Path, size: int, condition: Any, moved: Moved | None) -> str:
+    def _put_blocks(self, key: str, blocks: Iterator[bytes], condition: Any, moved: Moved | None) -> tuple[Any, int]:
+        """Store blocks as they come. Returns the reply and the size."""
+        parts = _parts(blocks, _growing)
+        first = next(parts, b"")
+        if len(first) < _PART_BYTES:
+            return self._put_once(key, first, condition), len(first)
+        sizes: list[int] = []
+
+        def counted() -> Iterator[bytes]:
+            for part in chain((first,), parts):
+                sizes.append(len(part))
+                yield part
+
+        return self._put_parts(key, counted(), condition, moved), sum(sizes)
+
+    def _put_parts(self, key: str, parts: Iterator[bytes], condition: Any, moved: Moved | None) -> Any:
         target: Any = {"Bucket": self._bucket, "Key": self._name(key)}
         target["UploadId"] = self._client.create_multipart_upload(**target, **_headers(key))["UploadId"]
         try:
-            parts: Any = {"Parts": self._send_parts(target, path, size, moved)}
-            return _bare(self._client.complete_multipart_upload(**target, MultipartUpload=parts, **condition)["ETag"])
+            sent: Any = {"Parts": self._send_parts(target, parts, moved)}
+            return self._client.complete_multipart_upload(**target, MultipartUpload=sent, **condition)
         except BaseException:
             # Parts of an upload that nobody completes cost money and are in no listing.
             with suppress(Exception):
                 self._client.abort_multipart_upload(**target)
             raise
 
-    def _send_parts(self, target: Any, path: Path, size: int, moved: Moved | None) -> Sequence[CompletedPartTypeDef]:
-        part_bytes = max(_PART_BYTES, -(-size // _MAX_PARTS))
-
-        def send(number: int) -> CompletedPartTypeDef:
-            with path.open("rb") as file:
-                file.seek((number - 1) * part_bytes)
-                block = file.read(part_bytes)
-            body: Any = _Watched(BytesIO(block), moved) if moved else block
+    def _send_parts(self, target: Any, parts: Iterator[bytes], moved: Moved | None) -> Sequence[CompletedPartTypeDef]:
+        def send(number: int, part: bytes) -> CompletedPartTypeDef:
+            body: Any = _Watched(BytesIO(part), moved) if moved else part
             reply = self._client.upload_part(**target, PartNumber=number, Body=body)
             return {"PartNumber": number, "ETag": reply["ETag"]}
 
+        sent: list[CompletedPartTypeDef] = []
+        under_way: deque[Future[CompletedPartTypeDef]] = deque()
         with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="upload") as pool:
-            return list(pool.map(send, range(1, -(-size // part_bytes) + 1)))
+            for number, part in enumerate(parts, start=1):
+                under_way.append(pool.submit(send, number, part))
+                if len(under_way) == _PARALLEL:
+                    sent.append(under_way.popleft().result())
+            return [*sent, *(part.result() for part in under_way)]
+
+    def _uploads(self, prefix: str) -> Iterator[tuple[Any, float]]:
+        """Uploads under way, as `_abort` takes them, with their age in seconds by the server's clock."""
+        after: Any = {}
+        while after is not None:
+            page = self._client.list_multipart_uploads(Bucket=self._bucket, Prefix=prefix, **after)
+            for upload in page.get("Uploads", ()):
+                age_ms = replied_ms(page) - ms(upload["Initiated"])
+                yield {"Key": upload["Key"], "UploadId": upload["UploadId"]}, age_ms / 1000
+            marker = page.get("NextKeyMarker") if page["IsTruncated"] else None
+            after = {"KeyMarker": marker, "UploadIdMarker": page["NextUploadIdMarker"]} if marker else None
+
+    def _abort(self, upload: Any) -> None:
+        with suppress(self._client.exceptions.NoSuchUpload):  # it was completed meanwhile
+            self._client.abort_multipart_upload(Bucket=self._bucket, **upload)
 
     def _nothing(self, key: str) -> bytes:
         if self.stat(key) is None:
@@ -222,23 +277,61 @@ class S3Storage:
             self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._base + prefix)
         )
         while True:
-            with _translated(prefix):
+            with translated(prefix):
                 page = next(pages, None)
-            if page is None:
-                return
+                if page is None:
+                    return
+                listing(page)
             yield page
 
     def _stored(self, page: ListObjectsV2OutputTypeDef) -> Iterator[StoredObject]:
         for item in page.get("Contents", ()):
             key = item["Key"].removeprefix(self._base)
-            yield StoredObject(key=key, size=item["Size"], etag=_bare(item["ETag"]))
+            yield StoredObject(
+                key=key, size=item["Size"], etag=bare(item["ETag"]), modified_ms=ms(item["LastModified"])
+            )
 
-    def _delete(self, keys: Iterable[str]) -> None:
-        objects: Any = [{"Key": self._name(key)} for key in keys]
-        with _translated("delete"):
+    def _delete(self, names: Iterable[str]) -> None:
+        objects: Any = [{"Key": self._name(key)} for key in names]
+        with translated("delete"):
             reply = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True})
         if errors := reply.get("Errors"):
-            raise _error(errors[0].get("Code", "?"), 0, "DeleteObjects")
+            raise coded(errors[0].get("Code", "?"), 0, "DeleteObjects")
+
+
+def read(client: S3Client, request: Any) -> bytes:
+    """The whole body of a GetObject. The client tries again what fails, but not once the body is on its way."""
+    from botocore.exceptions import BotoCoreError
+
+    for _ in range(_BODY_TRIES - 1):
+        reply = client.get_object(**request)
+        with suppress(BotoCoreError):
+            return whole(reply)
+    return whole(client.get_object(**request))
+
+
+def _file_parts(path: Path, size: int) -> Iterator[bytes]:
+    part_bytes = max(_PART_BYTES, -(-size // _MAX_PARTS))
+    with path.open("rb") as file:
+        yield from iter(lambda: file.read(part_bytes), b"")
+
+
+def _growing(number: int) -> int:
+    """Bytes of part `number` where nobody knows how many there will be: ten thousand of them hold 968 GiB."""
+    return _PART_BYTES << ((number - 1) // 2000)
+
+
+def _parts(blocks: Iterator[bytes], part_bytes: Callable[[int], int]) -> Iterator[bytes]:
+    """The blocks, put together and cut to the size of each part."""
+    held, number = bytearray(), 1
+    for block in blocks:
+        held += block
+        while len(held) >= (size := part_bytes(number)):
+            yield bytes(memoryview(held)[:size])
+            del held[:size]
+            number += 1
+    if held:
+        yield bytes(held)
 
 
 class _Stopped(BaseException):
@@ -283,76 +376,3 @@ def _condition(absent: bool, match: str | None) -> dict[str, str]:
 
 def _headers(key: str) -> Any:
     return {"ContentType": content_type(key), "CacheControl": cache_control(key)}
-
-
-def _bare(etag: str) -> str:
-    return etag.strip('"')
-
-
-def _walks_folders(page: ListObjectsV2OutputTypeDef) -> bool:
-    """SeaweedFS lists folder by folder (`a/b` before `a-b`), S3 and the port by whole keys.
-
-    Its listings are sorted here, at some 500 bytes of memory an object; those of other servers pass as they come.
-    """
-    return page["ResponseMetadata"]["HTTPHeaders"].get("server", "").startswith("SeaweedFS")
-
-
-# -- errors: the one border where the client's become ours ------------------------------------------------------------
-
-
-class _NothingThere(Exception):
-    """The range begins at or after the object's end."""
-
-
-_GONE = {"NoSuchKey", "NotFound", "404"}
-_FULL = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "507"}
-# Refused now and next time, whatever the status says.
-_REFUSED = {"NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "AccessDenied"}
-# 4xx that pass: a resent completion whose upload is done, a slow or throttled request.
-_PASSING = {"NoSuchUpload", "RequestTimeout", "SlowDown", "OperationAborted", _CONFLICT}
-
-
-@contextmanager
-def _translated(key: str, *, conditional: bool = False) -> Iterator[None]:
-    from botocore.exceptions import (
-        BotoCoreError,
-        ClientError,
-        NoCredentialsError,
-        ParamValidationError,
-        PartialCredentialsError,
-    )
-
-    try:
-        yield
-    except ClientError as error:
-        raise _answer(key, conditional, error.response, error.operation_name) from error
-    except (NoCredentialsError, PartialCredentialsError) as error:
-        raise PipelineError("storage_forbidden", reason="there are no S3 credentials", log=str(error)) from error
-    except ParamValidationError:
-        raise  # a bug of ours; trying again would not mend it
-    except BotoCoreError as error:
-        raise PipelineError("storage_unavailable", reason=type(error).__name__, log=str(error)) from error
-
-
-def _answer(key: str, conditional: bool, response: Any, operation: str) -> Exception:
-    """What an error reply means. Only codes and names go on: a reply may quote what was signed."""
-    code, meta = str(response["Error"].get("Code", "")), response["ResponseMetadata"]
-    if code in ("PreconditionFailed", "412"):
-        failed = PreconditionFailed(key)
-        failed.resent = meta.get("RetryAttempts", 0) > 0
-        return failed
-    if code in _GONE:  # Amazon's answer to If-Match where there is nothing
-        return PreconditionFailed(key) if conditional else ObjectNotFound(key)
-    if code == "InvalidRange":
-        return _NothingThere()
-    return _error(code, meta.get("HTTPStatusCode", 0), operation)
-
-
-def _error(code: str, status: int, operation: str) -> PipelineError:
-    reason = f"{operation}: {code}"
-    if code in _FULL or status == 507:
-        return PipelineError("storage_full", where="the bucket", log=reason)
-    passing = code in _PASSING or status in (408, 429) or status >= 500
-    if code in _REFUSED or (400 <= status < 500 and not passing):
-        return PipelineError("storage_forbidden", reason=reason)
-    return PipelineError("storage_unavailable", reason=reason)

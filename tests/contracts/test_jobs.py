@@ -10,11 +10,26 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 from builders import a_blueprint, a_profile, a_request, some_ingest_facts
-from redis_server import LossyProxy, RedisServer, redis_server, running_server, shared_server  # noqa: F401
+from redis_server import LossyProxy, RedisServer, running_server
+from stores import (
+    ASSET,
+    JOB,
+    MemoryWorld,
+    RedisWorld,
+    World,
+    a_step,
+    an_event,
+    changing,
+    creating,
+    live,
+    settle_in,
+    statuses,
+    the_job,
+)
 
 from pipeline.conductor import LEASE_S, Answer, Attempt, Conductor
 from pipeline.errors import PipelineError
@@ -23,8 +38,7 @@ from pipeline.job import (
     JOB_LEVEL,
     READY_DUE_S,
     SCHEMA,
-    Commit,
-    EventDraft,
+    AssetRecord,
     Guard,
     Job,
     JobStatus,
@@ -33,74 +47,12 @@ from pipeline.job import (
     Status,
     Step,
 )
-from pipeline.memory import CLAIM_S, GRACE_S, OUTAGE_S, ManualClock, MemoryJobStore, SystemClock
-from pipeline.ports import Clock, JobStore
-from pipeline.requests import ProcessRequest
+from pipeline.memory import CLAIM_S, GRACE_S, OUTAGE_S
+from pipeline.ports import Agenda
+from pipeline.requests import JobRequest
 from pipeline.tasks import Blueprint, IngestFacts
-from workers.redis_client import Client, connect
+from workers.redis_client import connect
 from workers.redis_jobs import RedisJobStore
-
-ASSET = "asset000001"
-JOB = "job-1"
-
-
-class World(Protocol):
-    """A store with everything around it that a test may want to see or turn."""
-
-    @property
-    def store(self) -> JobStore: ...
-
-    @property
-    def clock(self) -> Clock: ...
-
-    def advance(self, seconds: float) -> None: ...
-
-    def events(self) -> list[dict[str, Any]]: ...
-
-    def due_entries(self) -> int: ...
-
-    def forget_job(self) -> None:
-        """As if the record of `JOB` had expired."""
-
-
-class MemoryWorld:
-    def __init__(self) -> None:
-        self.clock = ManualClock()
-        self.store = MemoryJobStore(self.clock)
-
-    def advance(self, seconds: float) -> None:
-        self.clock.advance(seconds)
-
-    def events(self) -> list[dict[str, Any]]:
-        return list(self.store.events)
-
-    def due_entries(self) -> int:
-        return len(self.store._due)
-
-    def forget_job(self) -> None:
-        del self.store._jobs[JOB]
-
-
-class RedisWorld:
-    def __init__(self, client: Client) -> None:
-        self.clock = SystemClock()
-        self.client: Any = client
-        self.store = RedisJobStore(client)
-
-    def advance(self, seconds: float) -> None:
-        for member in self.client.zrange("reelway:due", 0, -1):
-            self.client.zincrby("reelway:due", -seconds * 1000, member)
-        for name in self.client.hkeys("reelway:pulse"):
-            self.client.hincrbyfloat("reelway:pulse", name, -seconds * 1000)
-
-    def events(self) -> list[dict[str, Any]]:
-        return [json.loads(fields[b"ce"]) for _, fields in self.client.xrange("reelway:events")]
-
-    def due_entries(self) -> int:
-        return int(self.client.zcard("reelway:due"))
-
-    def forget_job(self) -> None:
-        self.client.delete(f"reelway:job:{JOB}")
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -111,53 +63,6 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     server: RedisServer = request.getfixturevalue("redis_server")
     with server.client() as client:
         yield RedisWorld(client)
-
-
-def live(world: World, seconds: float) -> list[Ref]:
-    """Time passes while sweepers look; what was due at the end."""
-    while seconds > 0:
-        world.store.due(0)
-        world.advance(min(seconds, OUTAGE_S - 1))
-        seconds -= OUTAGE_S - 1
-    return list(world.store.due(1000))
-
-
-def settle_in(world: World) -> None:
-    """Let the first grace pass: a store that nobody has swept yet may have been away."""
-    live(world, GRACE_S + 1)
-
-
-# -- commits made by hand ---------------------------------------------------------------------------------------------
-
-
-def a_step(name: str, **changes: Any) -> Step:
-    return Step(**{"id": name, "stage": "transcode", "status": Status.READY, **changes})
-
-
-def creating(*steps: Step, **changes: Any) -> Commit:
-    """A commit that makes `JOB` with these steps."""
-    by_id = {step.id: step for step in steps}
-    job = Job(id=JOB, asset=ASSET, created_ms=17, steps=by_id, blueprint=a_blueprint(), request={"meta": {"a": "ü/…"}})
-    made = Commit(job=JOB, asset=ASSET, new=True, header=job, steps=by_id, rank=17)
-    return replace(made, **changes)
-
-
-def changing(**changes: Any) -> Commit:
-    return replace(Commit(job=JOB, asset=ASSET), **changes)
-
-
-def an_event(name: str = "step.started", **data: Any) -> EventDraft:
-    return EventDraft(id=f"{name}.{data}", type=name, data=data)
-
-
-def the_job(world: World) -> Job:
-    job = world.store.job(JOB)
-    assert job is not None
-    return job
-
-
-def statuses(world: World) -> dict[str, str]:
-    return {step.id: str(step.status) for step in the_job(world).steps.values()}
 
 
 def test_nothing_is_known_at_first(world: World) -> None:
@@ -327,7 +232,7 @@ def test_takers_never_take_the_same_step(world: World) -> None:
     assert sorted(taken) == [f"s{n:03d}" for n in range(200)]
 
 
-def take_all(store: JobStore) -> list[Ref]:
+def take_all(store: Agenda) -> list[Ref]:
     taken: list[Ref] = []
     while found := store.take({"transcode": 3}):
         taken += found
@@ -559,7 +464,7 @@ class Toy:
     parts: int = 2
     optional: int = 0
 
-    def first_steps(self, request: ProcessRequest) -> tuple[Step, ...]:
+    def first_steps(self, request: JobRequest) -> tuple[Step, ...]:
         return (Step(id="ingest", stage="ingest"),)
 
     def grow(self, job: Job, facts: IngestFacts) -> tuple[Blueprint, tuple[Step, ...]]:
@@ -729,7 +634,7 @@ def test_a_step_whose_worker_is_lost_three_times_fails(world: World) -> None:
 
 
 @pytest.fixture
-def client(redis_server: RedisServer) -> Iterator[Any]:  # noqa: F811
+def client(redis_server: RedisServer) -> Iterator[Any]:
     with redis_server.client() as client:
         yield client
 
@@ -865,6 +770,13 @@ def test_a_redis_that_is_away_is_a_coded_error() -> None:
         lambda: store.due(1),
         lambda: store.take({"transcode": 1}),
         lambda: store.append(ASSET, an_event()),
+        lambda: store.jobs(ASSET),
+        lambda: store.restore(AssetRecord(id=ASSET, document={}, version=1, epoch=1, sequence=0)),
+        lambda: store.pause("transcode", True),
+        store.queues,
+        lambda: store.failed(1),
+        lambda: store.expired(1),
+        store.pressure,
     ]
     for call in calls:
         with pytest.raises(PipelineError, match="queue_unavailable"):
@@ -872,7 +784,7 @@ def test_a_redis_that_is_away_is_a_coded_error() -> None:
 
 
 @pytest.fixture
-def proxy(redis_server: RedisServer) -> Iterator[LossyProxy]:  # noqa: F811
+def proxy(redis_server: RedisServer) -> Iterator[LossyProxy]:
     proxy = LossyProxy(redis_server)
     yield proxy
     proxy.close()

@@ -11,7 +11,7 @@ import dramatiq
 import pytest
 import redis
 from dramatiq.errors import ConnectionClosed
-from redis_server import RedisServer, redis_server, running_server, shared_server  # noqa: F401
+from redis_server import RedisServer, running_server
 
 from pipeline.errors import PipelineError
 from pipeline.job import Ref
@@ -88,14 +88,14 @@ class Process:
 
 
 @pytest.fixture
-def process(redis_server: RedisServer) -> Iterator[Process]:  # noqa: F811
+def process(redis_server: RedisServer) -> Iterator[Process]:
     made = Process(redis_server)
     yield made
     made.close()
 
 
 @pytest.fixture
-def queues(redis_server: RedisServer) -> Iterator[Any]:  # noqa: F811
+def queues(redis_server: RedisServer) -> Iterator[Any]:
     """The broker's database, to look into and to put rubbish into."""
     with redis_server.client(1) as client:
         yield client
@@ -169,7 +169,7 @@ def test_a_process_that_is_told_to_stop_fetches_nothing(process: Process) -> Non
     assert process.tickets.waiting("transcode") == 1
 
 
-def test_a_ticket_that_is_put_back_can_be_fetched_by_another(process: Process, redis_server: RedisServer) -> None:  # noqa: F811
+def test_a_ticket_that_is_put_back_can_be_fetched_by_another(process: Process, redis_server: RedisServer) -> None:
     process.tickets.send(A, "transcode")
     consumer = process.consumer()
     message = next(consumer)
@@ -273,7 +273,7 @@ def test_there_is_no_middleware_that_loses_messages_and_no_delay_queue(process: 
 # -- whole workers ----------------------------------------------------------------------------------------------------
 
 
-def test_a_worker_does_what_is_sent_in_any_queue_and_holds_no_more_than_its_slots(redis_server: RedisServer) -> None:  # noqa: F811
+def test_a_worker_does_what_is_sent_in_any_queue_and_holds_no_more_than_its_slots(redis_server: RedisServer) -> None:
     process = Process(redis_server, slots=2)
     refs = [Ref(job=stage, step=str(n)) for n in range(10) for stage in STAGES]
     for ref in refs:
@@ -286,7 +286,7 @@ def test_a_worker_does_what_is_sent_in_any_queue_and_holds_no_more_than_its_slot
 
 
 def test_a_waiting_worker_is_woken_by_the_ticket_of_another_process(
-    redis_server: RedisServer,  # noqa: F811
+    redis_server: RedisServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A consumer that never looks by itself finds them all: it was rung for."""

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from books import Books
-from redis_server import RedisServer, redis_server, shared_server  # noqa: F401
+from redis_server import RedisServer
 from worlds import World
 
-from pipeline.job import Ref
+from pipeline.job import Priority, Ref
 from pipeline.memory import ManualClock
+from pipeline.ready import Place
 from workers.redis_client import Client
 from workers.redis_jobs import RedisJobStore
 
@@ -55,18 +56,27 @@ class RedisBooks:
     def due(self) -> set[Ref]:
         return {Ref.parse(member.decode()) for member in self.client.zrange("reelway:due", 0, -1)}
 
-    def ready(self) -> set[Ref]:
-        members: set[bytes] = set()
-        for stage in ("ingest", "work", "subtitle"):
-            members.update(self.client.zrange(f"reelway:ready:{stage}", 0, -1))
-        return {Ref.parse(member.decode()) for member in members}
+    def ready(self) -> dict[Ref, Place]:
+        return self._places("ready")
+
+    def out(self) -> dict[Ref, Place]:
+        return self._places("out")
+
+    def _places(self, kind: str) -> dict[Ref, Place]:
+        found: dict[Ref, Place] = {}
+        for member, place in self.client.hgetall("reelway:places").items():
+            word, stage, priority, organization = place.decode().split("|")
+            if word == kind:
+                at = Place(stage=stage, priority=Priority(priority), organization=organization)
+                found[Ref.parse(member.decode())] = at
+        return found
 
     def events(self) -> list[dict[str, Any]]:
         return [json.loads(fields[b"ce"]) for _, fields in self.client.xrange("reelway:events")]
 
 
 @pytest.fixture
-def client(redis_server: RedisServer) -> Iterator[Client]:  # noqa: F811
+def client(redis_server: RedisServer) -> Iterator[Client]:
     with redis_server.client() as client:
         yield client
 

@@ -74,10 +74,11 @@ def test_play_of_nothing_is_one_line(asset_id: tuple[str, ...], tmp_path: Path) 
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_url_is_refused_before_anything_starts(tmp_path: Path) -> None:
-    done = reelway("process", "https://example.com/clip.mp4", "--out", tmp_path / "out")
+def test_a_url_that_may_not_be_read_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    done = reelway("process", "https://user:secret@example.com/clip.mp4", "--out", tmp_path / "out")
     assert done.returncode == 2
-    assert "URLs cannot be processed yet" in " ".join(done.stderr.split())
+    assert "source_forbidden" in done.stderr
+    assert "secret" not in done.stderr
     assert not (tmp_path / "out").exists()
 
 

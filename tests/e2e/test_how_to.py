@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,8 +20,24 @@ from typing import Any
 import pytest
 from redis_server import RedisServer, running_server
 from stories import EVENTS_OF_A_STORY, Teller, all_events
+from typer.main import get_command
 
-from pipeline.events import STREAM
+from pipeline import plan
+from pipeline.conductor import Conductor
+from pipeline.doorman import Doorman
+from pipeline.errors import PipelineError
+from pipeline.events import STREAM, Event
+from pipeline.job import Ref
+from pipeline.memory import SystemClock
+from pipeline.organizations import Organizations
+from pipeline.profile import load_profiles
+from pipeline.requests import REQUESTS as REQUEST_TYPES
+from pipeline.requests import STREAM as REQUESTS
+from pipeline.storage import open_storage
+from workers.cli import app
+from workers.intake import Intake
+from workers.redis_client import Client
+from workers.redis_jobs import RedisJobStore
 
 ROOT = Path(__file__).resolve().parents[2]
 HOW_TO = ROOT / "docs" / "how-to"
@@ -162,3 +179,82 @@ def test_the_script_of_the_redis_cli_page_may_be_killed_at_any_moment(
     assert killed_at < len(told)
     names = {f"{event.subject}/{event.epoch}.{event.sequence}.json": event.id for event in told}
     assert {f"{file.parent.name}/{file.name}": json.loads(file.read_text())["id"] for file in files()} == names
+
+
+# -- submit-requests.md -----------------------------------------------------------------------------------------------
+
+SUBMIT = HOW_TO / "submit-requests.md"
+
+
+@pytest.fixture
+def desk(server: RedisServer, tmp_path: Path) -> Iterator[Conductor]:
+    """Somebody takes requests, and nobody works."""
+    with server.client() as client:
+        store = RedisJobStore(client)
+        profiles = load_profiles(ROOT / "config" / "profiles")
+        conductor = Conductor(store, SystemClock(), plan, profiles, base_url="https://media.example")
+        storage = open_storage(tmp_path.as_uri())
+        intake = Intake(client, Doorman(conductor, storage, Organizations()), conductor)
+        intake.start()
+        try:
+            yield conductor
+        finally:
+            intake.stop()
+
+
+def answers(client: Client) -> list[Event]:
+    return [event for event in all_events(client) if event.name in ("asset.accepted", "request.refused")]
+
+
+def test_one_redis_command_asks_for_an_asset(server: RedisServer, shell: dict[str, str], desk: Conductor) -> None:
+    ask, look = blocks(SUBMIT, "sh")[:2]
+    with server.client() as client:
+        for _ in range(2):  # a request that is sent twice is accepted once
+            subprocess.run(["sh", "-euc", ask], env=shell, check=True, stdout=subprocess.DEVNULL)
+        wait_until(lambda: client.exists(STREAM) == 1 and client.xlen(REQUESTS) == 0)
+        (answer,) = answers(client)
+    newest = subprocess.run(["sh", "-euc", look], env=shell, check=True, text=True, capture_output=True).stdout
+
+    assert (answer.name, answer.subject, answer.correlationid) == (
+        "asset.accepted",
+        "k3v9x0q2m7a",
+        "lecture-1-upload-1",
+    )
+    assert answer.data["meta"] == {"course": 42}
+    assert "k3v9x0q2m7a" in newest
+
+
+def test_the_python_client_hears_how_it_ended(server: RedisServer, desk: Conductor) -> None:
+    (program,) = blocks(SUBMIT, "python")
+    environment = {**os.environ, "REELWAY_REDIS_URL": server.url(), "SOURCE": "https://uploads.example.com/a.mp4"}
+    command = [sys.executable, "-c", program]
+    with in_background(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        accepted, job = process.stdout.readline().split()
+        attempt = desk.begin(Ref(job=job, step="ingest"), "worker")
+        assert attempt is not None
+        assert desk.fail(attempt, PipelineError("video_file_broken"))
+        ended, asset = process.stdout.readline().split()
+
+    assert (accepted, ended, asset) == ("accepted", "asset.failed", attempt.job.asset)
+
+
+def test_the_commands_of_the_page_are_commands() -> None:
+    (block,) = [block for block in blocks(SUBMIT, "sh") if block.startswith("reelway ")]
+    lines = [shlex.split(line, comments=True)[1:] for line in block.splitlines()]
+    command: Any = get_command(app)
+
+    assert len(lines) > 10
+    for words in lines:
+        group = command
+        while hasattr(group, "commands"):
+            group, words = group.commands[words[0]], words[1:]  # noqa: PLW2901
+        group.make_context(group.name, words)  # which ends the program where an option is none
+
+
+def test_every_request_is_on_the_page() -> None:
+    rows = re.findall(r"^\| `(asset\.\w+)`(?:, `(asset\.\w+)`)? \|", SUBMIT.read_text(encoding="utf-8"), re.MULTILINE)
+    named = {name for row in rows for name in row if name}
+
+    assert named >= set(REQUEST_TYPES)
+    assert named <= {*REQUEST_TYPES, "asset.accepted"}

@@ -8,11 +8,13 @@ import signal
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
-from pipeline.stages.contract import Outputs, Tick
+from pipeline.media.handle import BLOCK, REQUEST, Handle
+from pipeline.stages.contract import Inputs, Outputs, Tick
 
 
 def crash(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> None:
@@ -55,6 +57,13 @@ def flood(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> No
     with out.path("endless").open("wb") as file:
         while True:
             file.write(bytes(1 << 20))
+
+
+def babble(task: Any, inputs: Mapping[str, Path], out: Any, tick: Tick) -> None:
+    """A message that comes to no end for a long time."""
+    for _ in range(64):
+        out._say._stream.write("x" * (1 << 17))
+        out._say._stream.flush()
 
 
 def _leave(bytes_: int) -> list[bytearray]:
@@ -121,3 +130,35 @@ def break_out(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -
 def link_out(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> None:
     out.path("media.json").symlink_to("/etc/hostname")
     out.done("media.json")
+
+
+def die_reading(task: Any, inputs: Inputs, out: Outputs, tick: Tick) -> None:
+    """Ask for a part of the source, and be gone when it comes."""
+    source = inputs["source"]
+    assert isinstance(source, Handle)
+    source._channel.sendall(REQUEST.pack(0, BLOCK))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def read_beyond(task: Any, inputs: Inputs, out: Outputs, tick: Tick) -> None:
+    """Ask for more than there is."""
+    source = inputs["source"]
+    assert isinstance(source, Handle)
+    source._channel.sendall(REQUEST.pack(0, source.size + 1))
+    source._channel.recv(1)
+    raise ValueError("never mind")
+
+
+def run_short(task: Any, inputs: Inputs, out: Outputs, tick: Tick) -> None:
+    """Have no memory left when the source is read, where libav would take it for the end of the file."""
+    source = inputs["source"]
+    assert isinstance(source, Handle)
+    source._ask = _no_memory  # type: ignore[method-assign]
+    with suppress(Exception):
+        source.open().read(1)
+    out.path("media.json").write_text("{}")
+    out.done("media.json")
+
+
+def _no_memory(first: int, end: int) -> None:
+    raise MemoryError

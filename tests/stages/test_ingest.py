@@ -83,6 +83,11 @@ def test_codecs_have_their_own_names(tmp_path: Path) -> None:
     assert (media.video.codec, media.audio[0].codec) == ("av1", "mp3")
 
 
+def test_a_codec_whose_tag_is_a_number_is_known(tmp_path: Path) -> None:
+    """AAC in AVI is 0x00ff."""
+    assert learn(make_clip(tmp_path / "clip.avi")).audio[0].codec == "aac"
+
+
 def test_priming_samples_do_not_begin_the_asset(tmp_path: Path) -> None:
     """AAC begins with 1024 samples that are not presented; t = 0 is the first sample that is."""
     media = learn(make_clip(tmp_path / "clip.mp4", seconds=2))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -215,6 +216,73 @@ def test_a_nursery_that_was_killed_is_replaced(nursery: Nursery) -> None:
     second.close()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_only_its_worker_ends_a_nursery_and_its_children(number: signal.Signals, nursery: Nursery) -> None:
+    """Who ends a worker may send the signal to everything that belongs to it: it still has its grace time."""
+    child = nursery.child()
+    child.hello()
+    mother = nursery_pid(child)
+    for pid in (child.pid, mother):
+        os.kill(pid, number)
+
+    later = nursery.child()
+    later.hello()
+
+    assert (nursery_pid(later), nursery_pid(child)) == (mother, mother)
+    assert Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    child.close()
+    later.close()
+
+
+def test_a_nursery_that_stands_still_is_replaced(nursery: Nursery) -> None:
+    first = nursery.child()
+    first.hello()
+    still = nursery_pid(first)
+    stand_still(nursery, still)
+
+    second = nursery.child()
+    second.hello()
+
+    assert nursery_pid(second) != still
+    first.close()
+    second.close()
+
+
+def test_a_nursery_that_answers_too_late_is_not_heard_any_more(nursery: Nursery) -> None:
+    child = nursery.child()
+    child.hello()
+    still = nursery_pid(child)
+    stand_still(nursery, still)
+    child.close()
+    with suppress(ProcessLookupError):
+        os.kill(still, signal.SIGCONT)
+
+    later = nursery.child()
+
+    assert later.hello() in ("none", "open")
+    later.close()
+
+
+def stand_still(nursery: Nursery, pid: int) -> None:
+    """Its nursery says nothing any more, and it need not be waited for so long."""
+    assert nursery._control is not None
+    assert nursery._control.gettimeout(), "it would be waited for without an end"
+    nursery._control.settimeout(0.2)
+    os.kill(pid, signal.SIGSTOP)
+
+
+def test_a_child_that_ends_no_message_is_ended(
+    nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.sandbox._LONGEST_MESSAGE", 1 << 20)
+    turn("audio", "babble")
+
+    with pytest.raises(PipelineError) as caught:
+        run(nursery, tmp_path)
+
+    assert (caught.value.code, caught.value.params["reason"]) == ("stage_failed", "a message without end")
+
+
 def test_a_child_that_goes_with_its_nursery_was_interrupted(
     nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path
 ) -> None:
@@ -373,6 +441,15 @@ def test_a_drain_hands_the_step_back_unharmed(
     assert job is not None
     assert (outcome, job.steps["ingest"].status) == (["handed_back"], Status.READY)
     assert (job.steps["ingest"].losses, job.steps["ingest"].retries) == (0, 0)
+
+
+def test_a_step_that_begins_while_everything_is_handed_back_goes_back_as_well(nursery: Nursery, tmp_path: Path) -> None:
+    bench = Bench(nursery, tmp_path)
+
+    bench.bench.hand_back_all()
+
+    assert bench.bench.run(bench.attempt) == "handed_back"
+    assert bench.status() == Status.READY
 
 
 def test_killing_a_child_twice_is_fine(nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path) -> None:

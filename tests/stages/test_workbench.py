@@ -161,6 +161,10 @@ def test_a_version_stores_the_last_event_that_was_told_before_it(tmp_path: Path,
 
 
 @pytest.mark.slow
+def seen_by_a_reader(key: str) -> bool:
+    return key in DOORS or key.endswith("presentation.json")
+
+
 def test_a_worker_that_sleeps_while_its_job_fails_leaves_nothing_of_it(tmp_path: Path, nursery: Nursery) -> None:
     """Between any two operations the step is taken over, fails for good and is tidied; then the sleeper wakes."""
     counted = House(tmp_path / "count", nursery, Interrupted).make_parts()
@@ -178,8 +182,9 @@ def test_a_worker_that_sleeps_while_its_job_fails_leaves_nothing_of_it(tmp_path:
         ) -> None:
             if count == moment:
                 house.fail_elsewhere()
-                assert everything(house.inner) == []
-            elif count > moment and operation == "put" and (key in DOORS or key.endswith("presentation.json")):
+                # Another thread of the sleeper may just be storing a playlist; it is gone when the sleeper has ended.
+                assert not [left for left in everything(house.inner) if seen_by_a_reader(left)]
+            elif count > moment and operation == "put" and seen_by_a_reader(key):
                 written.append(key)
 
         house.storage.before = sleep

@@ -28,12 +28,14 @@ from pipeline.job import (
     JobStatus,
     Move,
     Outcome,
+    Priority,
     Ref,
     Status,
     Step,
 )
 from pipeline.memory import ManualClock, MemoryJobStore, _Asset
-from pipeline.ports import JobStore
+from pipeline.ports import Ledger, Quotas
+from pipeline.ready import Place, ReadyIndex
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,18 +66,18 @@ class ForgottenFence(Conductor):
 class _Rewriting:
     """A store that changes every commit on its way."""
 
-    def __init__(self, store: JobStore, rewrite: Any) -> None:
+    def __init__(self, store: Ledger, rewrite: Any) -> None:
         self._store, self._rewrite = store, rewrite
 
-    def commit(self, commit: Commit) -> Outcome:
-        return self._store.commit(self._rewrite(commit))
+    def commit(self, commit: Commit, *more: Commit) -> Outcome:
+        return self._store.commit(self._rewrite(commit), *map(self._rewrite, more))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
 
 class _RewritingConductor(Conductor):
-    def __init__(self, store: JobStore, *args: Any, **options: Any) -> None:
+    def __init__(self, store: Ledger, *args: Any, **options: Any) -> None:
         super().__init__(_Rewriting(store, self._rewrite), *args, **options)
 
     def _rewrite(self, commit: Commit) -> Commit:
@@ -288,6 +290,25 @@ class SharedVersion(_RewritingConductor):
         return replace(commit, asset_version=None)
 
 
+class StaleHold(_RewritingConductor):
+    """Begin asks whether the job is held, but not whether that was still so when it committed."""
+
+    def _rewrite(self, commit: Commit) -> Commit:
+        begins = any(draft.type == "step.started" for draft in commit.events)
+        return replace(commit, revision=None) if begins else commit
+
+
+class CountedRoom(Conductor):
+    """A step that finds no room has failed once more."""
+
+    def _move(
+        self, job: Job, old: Step, new: Step, *, due: float | None, events: tuple[EventDraft, ...] = ()
+    ) -> Commit:
+        if (old.status, new.status) == (Status.READY, Status.RETRYING):
+            new = replace(new, retries=new.retries + 1)
+        return super()._move(job, old, new, due=due, events=events)
+
+
 class TwoCommits(Conductor):
     """The step and its events go one after the other: between them, the worker may die."""
 
@@ -340,10 +361,10 @@ class RepeatedSequence(MemoryJobStore):
 class EventWithoutMove(MemoryJobStore):
     """Events are written first, and stay when the commit does not apply."""
 
-    def commit(self, commit: Commit) -> Outcome:
+    def commit(self, commit: Commit, *more: Commit) -> Outcome:
         if commit.job in self._jobs and not self._holds(commit):
             self._announce(replace(commit, document=None))
-        return super().commit(commit)
+        return super().commit(commit, *more)
 
 
 class LastingReady(MemoryJobStore):
@@ -416,6 +437,107 @@ class HalfDue(MemoryJobStore):
             self._drop(Ref(job=commit.job, step=name))
 
 
+# -- the agenda forgets -----------------------------------------------------------------------------------------------
+
+
+class QuotaForEver(MemoryJobStore):
+    """A step that waits for its retry counts for its organization still."""
+
+    def _index(self, commit: Commit, step: Step) -> None:
+        if step.status is not Status.RETRYING:
+            super()._index(commit, step)
+
+
+class QuotaForLostTickets(MemoryJobStore):
+    """A step whose ticket was lost is ready again, and counts as taken."""
+
+    def _revive(self, ref: Ref, step: Step) -> None:
+        place = self.queue.out.get(ref)
+        super()._revive(ref, step)
+        if place is not None:
+            self.queue.out[ref] = place
+
+
+class UncountedBegin(MemoryJobStore):
+    """Who begins by a ticket that was given up as lost does not count."""
+
+    def _index(self, commit: Commit, step: Step) -> None:
+        ref = Ref(job=commit.job, step=step.id)
+        if step.status.leased and ref not in self.queue.out:
+            self.queue.leave(ref)
+        else:
+            super()._index(commit, step)
+
+
+class RevivedHeld(MemoryJobStore):
+    """The ready steps of a held job come back when they are due."""
+
+    def _revive(self, ref: Ref, step: Step) -> None:
+        self.queue.stand(ref, self._place(ref.job, step), self._ranks[ref.job])
+        self._look_in(ref, READY_DUE_S)
+
+
+class LateHold(MemoryJobStore):
+    """What is ready when its job is held is given out still."""
+
+    def _rearrange(self, before: Job, after: Job) -> None:
+        if not after.held:
+            super()._rearrange(before, after)
+
+
+class LazyRelease(MemoryJobStore):
+    """Released is released, and nobody puts the steps back."""
+
+    def _rearrange(self, before: Job, after: Job) -> None:
+        if after.held or not before.held:
+            super()._rearrange(before, after)
+
+
+class _Index(MemoryJobStore):
+    """A store with another ready index."""
+
+    Index: type[ReadyIndex]
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.queue = self.Index()
+
+
+class FirstServed(_Index):
+    """The organization that came first is served until it has nothing left."""
+
+    class Index(ReadyIndex):
+        def _give_turn(self, place: Place) -> None:
+            if place.organization not in self._turns[place.stage, place.priority]:
+                super()._give_turn(place)
+
+
+class HumbleTurns(_Index):
+    """Low priorities go first."""
+
+    class Index(ReadyIndex):
+        def take(self, stages: Mapping[str, int], quotas: Quotas) -> list[Ref]:
+            taken: list[Ref] = []
+            for priority in reversed(Priority):
+                for stage, room in stages.items():
+                    left = room - sum(ref.stage == stage for ref in taken)
+                    taken += list(self._serve(stage, priority, left, quotas))
+            return taken
+
+
+class QuotaOfAStage(_Index):
+    """What an organization has under way is counted before a call, not within."""
+
+    class Index(ReadyIndex):
+        def take(self, stages: Mapping[str, int], quotas: Quotas) -> list[Ref]:
+            self._before = {place.organization: self.taken_by(place.organization) for place in self.ready.values()}
+            return super().take(stages, quotas)
+
+        def _under(self, organization: str, quotas: Quotas) -> bool:
+            quota = quotas.by_organization.get(organization, quotas.default)
+            return quota is None or self._before[organization] < quota
+
+
 _CONDUCTORS = (
     ForgottenFence,
     BlindBegin,
@@ -440,6 +562,8 @@ _CONDUCTORS = (
     ForgottenExposure,
     FatalOptional,
     SharedVersion,
+    StaleHold,
+    CountedRoom,
     TwoCommits,
 )
 _STORES = (
@@ -454,6 +578,15 @@ _STORES = (
     UnwatchedEnd,
     EndedIsOpen,
     HalfDue,
+    QuotaForEver,
+    QuotaForLostTickets,
+    UncountedBegin,
+    RevivedHeld,
+    LateHold,
+    LazyRelease,
+    FirstServed,
+    HumbleTurns,
+    QuotaOfAStage,
 )
 
 MUTANTS: Mapping[str, Mutant] = {

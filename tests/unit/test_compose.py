@@ -193,3 +193,33 @@ def test_captions_come_and_go_by_id_and_are_named_apart_from_the_sounds() -> Non
     assert [track.name for track in third.text] == ["English for the deaf", "English (2)"]
     assert {track.default for track in third.text} == {False}
     assert third.target_duration == first.target_duration
+
+
+def test_what_replaces_a_whole_kind_leaves_nothing_older_of_it() -> None:
+    first = _next(None, video_track("720p"), video_track("360p"), audio_track(), text_track())
+    again = video_track("720p", recipe="ffffff")
+
+    second = compose(
+        first,
+        asset=ASSET,
+        tracks=[again],
+        effect=Effect(job="job", step="again"),
+        duration=NTSC.duration,
+        replaces=("video",),
+    )
+
+    assert [track.id for track in second.tracks] == ["video-720p", "audio-1-en", "text-en"]
+    assert second.video == (again,)
+    assert first.video != second.video, "the version before is what it was"
+
+
+def test_the_same_tracks_again_are_a_version_of_their_own() -> None:
+    first = _next(None, video_track(), audio_track())
+    second = _next(first, effect="repackage")
+
+    assert (second.version, second.tracks) == (2, first.tracks)
+
+
+def test_a_version_of_nothing_is_refused() -> None:
+    with pytest.raises(PipelineError, match="parts_incomplete"):
+        _next(None)

@@ -24,11 +24,12 @@ from pipeline.conductor import (
     Subtitled,
     backoff_s,
 )
-from pipeline.document import Rendition
+from pipeline.document import Rendition, load
 from pipeline.errors import PipelineError
 from pipeline.events import ErrorData, Event, RefusalData
-from pipeline.job import JOB_LEVEL, READY_DUE_S, SCHEMA, JobStatus, Ref, Status, Step
+from pipeline.job import JOB_LEVEL, READY_DUE_S, SCHEMA, Job, JobStatus, Priority, Ref, Status, Step
 from pipeline.memory import CLAIM_S, GRACE_S, ManualClock, MemoryJobStore
+from pipeline.requests import DeleteRequest
 
 PLAN = ToyPlan(
     first=(Step(id="ingest", stage="ingest"),),
@@ -106,7 +107,7 @@ def test_accepting_a_request_twice_is_accepting_it_once(desk: Desk) -> None:
 
 
 def test_another_request_cannot_take_an_asset_id(desk: Desk) -> None:
-    with pytest.raises(PipelineError, match="the asset id asset000001 is taken"):
+    with pytest.raises(PipelineError, match="asset_exists"):
         desk.conductor.accept(a_request(id="request-2"))
     assert desk.store.job("request-2") is None
 
@@ -521,3 +522,138 @@ def test_a_job_that_published_can_be_cancelled_again_and_while_captions_are_publ
     answer = Answer(published=published(2, CAPTION), subtitled=Subtitled(track=CAPTION.id))
     assert desk.conductor.finish(subtitle, answer)
     assert "missing" not in data_of(desk, "asset.ready")
+
+
+# -- a worker that has no room ----------------------------------------------------------------------------------------
+
+
+def test_a_step_that_does_not_fit_waits_and_is_anybodys_again(desk: Desk) -> None:
+    desk.conductor.jitter = lambda: 0.5
+    asked: list[tuple[str, str]] = []
+
+    def full(job: Job, step: Step) -> float | None:
+        asked.append((job.id, step.id))
+        return 8.0
+
+    told = len(desk.told())
+    assert desk.conductor.begin(INGEST, "small", fits=full) is None
+
+    step = desk.step("ingest")
+    assert asked == [("request-1", "ingest")]
+    assert (step.status, step.attempt, step.retries, step.losses, step.begun_ms) == (Status.RETRYING, 0, 0, 0, None)
+    assert len(desk.told()) == told, "nobody hears of it"
+    assert desk.store.take({"ingest": 9}) == []
+    assert desk.watch(7) == []
+    assert desk.watch(1) == [INGEST]
+    desk.conductor.sweep(INGEST)
+    assert desk.conductor.begin(INGEST, "large", fits=lambda job, step: None) is not None
+
+
+def test_for_want_of_room_a_step_waits_as_long_as_it_takes(desk: Desk) -> None:
+    for _ in range(3 * MAX_SUSPICIONS + MIN_RETRIES):
+        assert desk.conductor.begin(INGEST, "small", fits=lambda job, step: 600.0) is None
+        desk.watch(1000)
+        desk.conductor.sweep(INGEST)
+    assert desk.status() is JobStatus.ACTIVE
+    assert desk.begin("ingest").step.attempt == 1
+
+
+def test_those_that_found_no_room_together_do_not_come_back_together(desk: Desk) -> None:
+    desk.ingest()
+    desk.conductor.jitter = iter((0.0, 1.0)).__next__
+    for step in ("picture", "caption"):
+        desk.conductor.begin(Ref(job="request-1", step=step), "small", fits=lambda job, step: 8.0)
+    assert [ref.step for ref in desk.watch(6)] == ["picture"]
+    assert [ref.step for ref in desk.watch(4)] == ["caption"]
+
+
+# -- held -------------------------------------------------------------------------------------------------------------
+
+
+def test_what_runs_goes_on_while_its_job_is_held_and_nothing_follows(desk: Desk) -> None:
+    attempt = desk.begin("ingest")
+    assert desk.conductor.hold("request-1")
+    assert desk.conductor.renew(attempt)
+    assert desk.conductor.finish(attempt, Answer(ingest=some_ingest_facts(), source="private/asset000001.mp4"))
+
+    assert desk.store.take({"work": 9}) == []
+    assert desk.conductor.begin(Ref(job="request-1", step="picture"), "w1") is None
+
+    assert desk.conductor.release("request-1")
+    assert len(desk.store.take({"work": 9})) == 2
+
+
+def test_an_ended_job_is_neither_held_nor_hurried(desk: Desk) -> None:
+    desk.conductor.cancel("request-1")
+    assert not desk.conductor.hold("request-1")
+    assert not desk.conductor.prioritize("request-1", Priority.HIGH)
+
+
+# -- what is shown ----------------------------------------------------------------------------------------------------
+
+
+def test_what_was_published_earlier_and_is_told_later_changes_nothing() -> None:
+    """Two jobs published version 2 and 3, and the worker of the first was slow to say so."""
+    desk = spoken_desk()
+    newer = replace(published(3, CAPTION), renditions=(PICTURE, replace_name(PICTURE, "video-1080p")))
+    before = desk.store.asset("asset000001")
+    assert before is not None
+    shown = desk.conductor.shown(load(before.document), newer)
+
+    assert desk.conductor.shown(shown, published(2)) == shown
+    assert shown.presentation == 3
+    assert [made.name for made in shown.video.renditions] == ["video-720p", "video-1080p"]
+
+
+def test_captions_that_were_overtaken_are_completed_all_the_same() -> None:
+    desk = spoken_desk()
+    answer = Answer(
+        published=replace(published(2, CAPTION), shown=4), subtitled=Subtitled(track=CAPTION.id), facts={"words": 24}
+    )
+    assert desk.conductor.finish(desk.begin("subtitle"), answer)
+    assert data_of(desk, "subtitle.completed")["version"] == 2, "the one that brought them"
+    assert data_of(desk, "asset.ready")["asset"]["presentation"] == 4, "the one that is described"
+
+
+def replace_name(made: Rendition, name: str) -> Rendition:
+    return made.model_copy(update={"name": name})
+
+
+# -- a deletion -------------------------------------------------------------------------------------------------------
+
+
+def test_a_deletion_waits_for_a_job_that_only_a_newer_worker_can_cancel(desk: Desk) -> None:
+    end = Ref(job="delete-1", step=JOB_LEVEL)
+    desk.conductor.accept(DeleteRequest(id="delete-1", ids=("asset000001",)))
+    old = desk.store._jobs["request-1"]
+    desk.store._jobs["request-1"] = replace(old, schema=SCHEMA + 1)
+    assert end in desk.store.due(10)
+    assert desk.conductor.sweep(end) is None
+    assert desk.store.due(10) == [], "it is looked at again a little later"
+
+    desk.store._jobs["request-1"] = old
+    assert end in desk.watch(2)
+    assert desk.conductor.sweep(end) is not None
+    assert desk.status() is JobStatus.CANCELLED
+
+
+def test_two_sweepers_do_not_delete_at_once_and_the_end_is_told_once(desk: Desk) -> None:
+    end = Ref(job="delete-1", step=JOB_LEVEL)
+    desk.conductor.cancel("request-1")
+    desk.conductor.accept(DeleteRequest(id="delete-1", ids=("asset000001",)))
+    desk.store.due(10)
+    job = desk.conductor.sweep(end)
+    assert job is not None
+    assert desk.conductor.sweep(end) is None, "it is in hand"
+
+    desk.conductor.tidied(job)
+    desk.conductor.tidied(job)
+
+    assert desk.told().count("asset.deleted") == 1
+    assert end not in desk.watch(120)
+
+
+def test_a_deletion_is_not_over_because_it_has_no_steps(desk: Desk) -> None:
+    desk.conductor.accept(DeleteRequest(id="delete-1", ids=("asset000001",)))
+    assert not desk.conductor.close("delete-1")
+    assert "asset.ready" not in desk.told()

@@ -168,6 +168,36 @@ def test_a_complete_asset_stays_complete_whatever_a_later_job_does() -> None:
     assert documents.failed(done, error).video.error == error
 
 
+def test_an_older_presentation_does_not_overwrite_a_newer_one() -> None:
+    newer = [Rendition(name="video-1080p", kind="video", codec="avc1.640028", bandwidth=1, bytes=1)]
+    shown = documents.published(completed(), newer, duration_ms=10_040, segments=3, version=3)
+
+    assert documents.published(shown, [], duration_ms=1, segments=1, version=2) == shown
+    again = documents.published(shown, [], duration_ms=10_040, segments=3, version=3)
+    assert (again.presentation, again.video.renditions) == (3, [])
+
+
+@pytest.mark.parametrize("end", ["error", "cancelled"])
+def test_what_is_asked_again_waits_again_and_shows_no_old_error(end: str) -> None:
+    again = documents.queued(LIFE[end]())
+    assert (again.video.status, again.video.progress, again.video.error) == ("Queued", 0, None)
+
+
+def test_a_new_job_of_a_complete_asset_clears_the_error_of_the_last() -> None:
+    failed = documents.failed(completed(), PipelineError("video_file_broken").document())
+    assert (documents.queued(failed).video.error, documents.queued(failed).video.status) == (None, "Completed")
+
+
+def test_a_deleted_asset_keeps_its_document_and_shows_nothing_that_is_gone() -> None:
+    alive = documents.expiring(completed(), ACCEPTED_MS + 5)
+    dead = documents.deleted(alive, ACCEPTED_MS + 7)
+
+    assert (alive.expire_at, alive.deleted) == (ACCEPTED_MS + 5, None)
+    assert (dead.expire_at, dead.deleted, dead.presentation) == (0, ACCEPTED_MS + 7, 0)
+    assert (dead.video.renditions, dead.video.tracks) == ([], [])
+    assert (dead.title, dead.meta, dead.video.playback_url) == (alive.title, alive.meta, alive.video.playback_url)
+
+
 def test_lastmod_never_goes_back() -> None:
     document = documents.stamped(not_started(), version=1, now_ms=ACCEPTED_MS + 50)
     earlier = documents.stamped(document, version=2, now_ms=ACCEPTED_MS)

@@ -13,6 +13,7 @@ import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_structured_event
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
+from front import ASSET, Front
 from jsonschema import Draft7Validator, Draft202012Validator
 from needs import Require
 from referencing import Registry
@@ -24,7 +25,7 @@ from pipeline.errors import PipelineError
 from pipeline.events import EVENTS, PREFIX, AssetData, ErrorData, Event, RefusalData, StepData, envelope, seal
 from pipeline.job import EventDraft
 from pipeline.memory import ManualClock, MemoryJobStore
-from pipeline.requests import META_BYTES
+from pipeline.requests import META_BYTES, REQUESTS, parse_request
 
 ROOT = Path(__file__).resolve().parents[2]
 OFFICIAL_SCHEMA = ROOT / "node_modules" / "@asyncapi" / "specs" / "schemas" / "3.0.0.json"
@@ -34,15 +35,19 @@ REGISTRY: Registry[Any] = Registry().with_resource("doc", DRAFT202012.create_res
 
 
 @pytest.fixture(scope="module")
-def emitted() -> list[dict[str, Any]]:
-    """Every event of some lively worlds, and a refusal, which no job brings."""
+def emitted(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Every event of some lively worlds, a refusal, which no job brings, and the end of an asset."""
     worlds = [World(random.Random(seed).randrange) for seed in range(12)]
     for world in worlds:
         world.run()
     store = MemoryJobStore(ManualClock())
     refusal = RefusalData(request="r-1", error=ErrorData.model_validate(PipelineError("parameter_invalid").document()))
     store.append("asset000001", a_draft(type="request.refused", data=refusal.model_dump(mode="json")))
-    return [event for world in worlds for event in world.books.events()] + store.events
+    front = Front(tmp_path_factory.mktemp("front"))
+    front.ready()
+    front.ask("delete", ids=[ASSET])
+    front.live()
+    return [event for world in worlds for event in world.books.events()] + store.events + front.events
 
 
 def a_draft(**changes: Any) -> EventDraft:
@@ -174,6 +179,15 @@ def test_every_message_has_an_example_that_is_valid(name: str) -> None:
         _validator(f"#/components/messages/{name}/payload").validate(example["payload"])
 
 
+@pytest.mark.parametrize("name", REQUESTS)
+def test_an_example_of_a_request_is_taken_as_it_stands(name: str) -> None:
+    message = MESSAGES[name]
+    request = parse_request(json.dumps(message["examples"][0]["payload"]))
+    assert (request.type, request.id) == (name, "example")
+    assert message["summary"].endswith(".")
+    assert "`" not in message["summary"][:1]
+
+
 @pytest.mark.parametrize("name", EVENTS)
 def test_an_example_of_an_event_is_an_event(name: str) -> None:
     event = Event.model_validate(MESSAGES[name]["examples"][0]["payload"])
@@ -200,7 +214,7 @@ def test_the_channels_are_the_three_streams() -> None:
     addresses = {channel["address"]: set(channel["messages"]) for channel in DOCUMENT["channels"].values()}
     assert addresses == {
         "reelway:events": set(EVENTS),
-        "reelway:requests": {"asset.process"},
+        "reelway:requests": set(REQUESTS),
         "reelway:progress": {"step.progress"},
     }
     assert {operation["action"] for operation in DOCUMENT["operations"].values()} == {"send", "receive"}

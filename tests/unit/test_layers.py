@@ -18,15 +18,20 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("workers.reference",),
     ("workers.cli", "workers.__main__"),
+    ("workers.commands",),  # what a word of the command does; a module a topic
     (
         "workers.demo",
         "workers.corpus",
         "workers.doctor",
+        "workers.durability",
+        "workers.station",
         "workers.tail",
     ),  # what a command does, if it is more than a few lines
     ("workers.console",),
     ("workers.local",),
     ("workers.main", "workers.process", "workers.private"),
+    ("workers.standing_redis",),
+    ("workers.supervisor",),
     ("workers.embedded",),
     ("workers.wiring",),
     ("workers",),  # the actors and everything that stands beside them
@@ -37,14 +42,28 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "pipeline.conductor",
         "pipeline.workbench",
         "pipeline.memory",
+        "pipeline.ready",
         "pipeline.fetch",
+        "pipeline.download",
+        "pipeline.exchange",
+        "pipeline.pace",
+        "pipeline.guard",
+        "pipeline.addresses",
         "pipeline.sandbox",
+        "pipeline.ranges",
         "pipeline.tidy",
+        "pipeline.acceptance",
+        "pipeline.doorman",
+        "pipeline.standing",
+        "pipeline.janitor",
+        "pipeline.archive",
+        "pipeline.reconcile",
     ),
     ("pipeline.plan", "pipeline.stages"),
+    ("pipeline.reference",),
+    ("pipeline.organizations", "pipeline.split"),
     ("pipeline.presentation", "pipeline.media", "pipeline.storage"),
     ("pipeline.ports",),
-    ("pipeline.reference",),
     ("pipeline.asyncapi",),
     ("pipeline.events", "pipeline.document", "pipeline.profile", "pipeline.requests"),
     ("pipeline.job",),
@@ -74,7 +93,7 @@ AT_HOME = {
 """Who may import a library: the control plane knows no media, the data plane knows no queue."""
 
 CONTROL_PLANE = {"tasks", "job", "plan", "events", "profile", "conductor", "requests", "document", "keys", "ports"}
-CONTROL_PLANE |= {"errors", "memory"}
+CONTROL_PLANE |= {"errors", "memory", "ready"}
 
 NO_NAMES = {"utils", "util", "helpers", "manager", "service", "base", "common", "misc"}
 

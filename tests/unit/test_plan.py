@@ -11,8 +11,25 @@ import pytest
 from pipeline import plan
 from pipeline.job import Job, Status
 from pipeline.media import timeline
-from pipeline.requests import ProcessRequest
-from pipeline.tasks import AudioStream, IngestFacts, MediaInfo, SubtitleTask, TranscodeTask, VideoStream
+from pipeline.requests import (
+    DeleteRequest,
+    ExpireRequest,
+    JobRequest,
+    ProcessRequest,
+    RepackageRequest,
+    ReprocessRequest,
+    SubtitleRequest,
+)
+from pipeline.tasks import (
+    AudioStream,
+    IngestFacts,
+    IngestTask,
+    MediaInfo,
+    PackageTask,
+    SubtitleTask,
+    TranscodeTask,
+    VideoStream,
+)
 from tests.builders import a_profile
 
 
@@ -93,8 +110,18 @@ def test_a_short_clip_uses_every_worker() -> None:
     assert {rung.name for task in tasks for rung in task.rungs} == {"1080p", "720p", "240p"}
 
 
-def test_a_long_video_does_not_become_thousands_of_steps() -> None:
-    assert len(transcodes(grown(media(36_000)))) <= plan.MAX_CHUNKS
+@pytest.mark.parametrize(("workers", "steps"), [(2, 300), (10_000, 1000)])
+def test_a_long_video_does_not_become_thousands_of_steps(workers: int, steps: int) -> None:
+    assert len(transcodes(grown(media(36_000), a_job(workers)))) <= steps
+
+
+def test_steps_sort_by_name_as_they_lie_in_the_video() -> None:
+    """The ready index gives out a job's steps by name: the first chunks first."""
+    tasks = transcodes(grown(media(3600), a_job(1000)))
+
+    assert [task.first_segment for task in tasks] == sorted(task.first_segment for task in tasks)
+    names = [step.id for step in grown(media(3600), a_job(1000)).steps.values() if step.stage == "transcode"]
+    assert names == sorted(names)
 
 
 def test_a_source_that_cannot_be_seeked_is_one_chunk() -> None:
@@ -180,3 +207,105 @@ def test_the_sound_that_is_heard_is_in_the_language_or_the_default_one(
 
     assert task.stream.language == heard
     assert task.language == {None: None, "deu": "de"}.get(asked, asked)
+
+
+# -- a ready asset ----------------------------------------------------------------------------------------------------
+
+ASSET = "8x7k2m9qpza"
+
+
+def a_job_of(request: JobRequest, **changes: Any) -> Job:
+    steps = {step.id: step for step in plan.first_steps(request)}
+    return Job(
+        id=request.id,
+        asset=ASSET,
+        kind=request.kind,
+        workers=2,
+        request=request.model_dump(mode="json"),
+        profile=a_profile().model_dump(mode="json"),
+        source=f"private/{ASSET}.mov",
+        steps=steps,
+        **changes,
+    )
+
+
+def again(job: Job, *present: str) -> Job:
+    blueprint, steps = plan.grow(job, IngestFacts(media=media(), encoder="x264-165", present=present))
+    return replace(job, blueprint=blueprint, steps={**job.steps, **{step.id: step for step in steps}})
+
+
+def packaged(job: Job) -> PackageTask:
+    task = plan.task(job, job.steps["package"])
+    assert isinstance(task, PackageTask)
+    return task
+
+
+def test_a_deletion_and_an_expiry_have_no_steps() -> None:
+    assert plan.first_steps(DeleteRequest(ids=(ASSET,))) == ()
+    assert plan.first_steps(ExpireRequest(asset_id=ASSET, expire_at=0)) == ()
+
+
+def test_a_source_that_is_known_is_not_fetched_and_lies_where_it_lay() -> None:
+    job = a_job_of(ReprocessRequest(asset_id=ASSET))
+    task = plan.task(job, job.steps["ingest"])
+
+    assert isinstance(task, IngestTask)
+    assert (task.known, task.url, task.source) == (True, "", f"private/{ASSET}.mov")
+
+
+def test_only_what_is_missing_is_made_and_stands_in_the_blueprint() -> None:
+    job = again(a_job_of(ReprocessRequest(asset_id=ASSET, resolutions=("240p", "480p"))), "video-240p", "audio-1-en")
+
+    assert job.blueprint is not None
+    assert [rung.name for rung in job.blueprint.rungs] == ["480p"]
+    assert job.blueprint.audio == ()
+    assert {step.stage for step in job.steps.values()} == {"ingest", "transcode", "package"}
+    assert sum(step.weight for step in job.steps.values()) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_where_nothing_is_missing_there_is_no_package_step_either() -> None:
+    job = again(a_job_of(ReprocessRequest(asset_id=ASSET, resolutions=("240p",))), "video-240p", "audio-1-en")
+    assert list(job.steps) == ["ingest"]
+
+
+@pytest.mark.parametrize(
+    ("wish", "stages", "replaced"),
+    [
+        ({"everything": True}, {"transcode", "audio"}, ("video", "audio")),
+        ({"stages": ("transcode",)}, {"transcode"}, ("video",)),
+        ({"stages": ("audio",)}, {"audio"}, ("audio",)),
+        ({}, {"transcode"}, ()),
+    ],
+)
+def test_what_is_made_again_takes_the_place_of_its_kind(
+    wish: dict[str, Any], stages: set[str], replaced: tuple[str, ...]
+) -> None:
+    job = again(a_job_of(ReprocessRequest(asset_id=ASSET, **wish)), "video-240p", "audio-1-en")
+    made = {step.stage for step in job.steps.values()} - {"ingest", "package"}
+    parts = {name: replace(step, facts={"receipt": name}) for name, step in job.steps.items() if step.stage in stages}
+
+    assert made == stages
+    assert packaged(replace(job, steps={**job.steps, **parts})).replaces == replaced
+
+
+def test_package_alone_brings_no_track_of_its_own() -> None:
+    drawn = again(a_job_of(ReprocessRequest(asset_id=ASSET))).blueprint
+    assert drawn is not None
+    job = a_job_of(RepackageRequest(asset_id=ASSET), blueprint=drawn)
+
+    task = packaged(job)
+
+    assert [step.needs for step in job.steps.values()] == [()]
+    assert (task.receipts, task.blueprint.rungs, task.blueprint.audio) == ((), (), ())
+    assert task.blueprint.timeline == drawn.timeline
+
+
+def test_captions_alone_need_nothing_and_fail_their_job() -> None:
+    drawn = again(a_job_of(ReprocessRequest(asset_id=ASSET))).blueprint
+    job = a_job_of(SubtitleRequest(asset_id=ASSET, language="deu"), blueprint=drawn)
+
+    step = job.steps["subtitle"]
+
+    assert (step.needs, step.optional) == ((), False)
+    assert subtitle_task(job).language == "de"
+    assert subtitle_task(job).source == f"private/{ASSET}.mov"

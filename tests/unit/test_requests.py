@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,7 +10,20 @@ from builders import a_request
 from pydantic import ValidationError
 
 from pipeline.conductor import refusal
-from pipeline.requests import META_BYTES, RESOLUTIONS, ProcessRequest, new_asset_id
+from pipeline.requests import (
+    LAST_MS,
+    META_BYTES,
+    REQUESTS,
+    RESOLUTIONS,
+    BatchRequest,
+    DeleteRequest,
+    ProcessRequest,
+    ReprocessRequest,
+    Request,
+    new_asset_id,
+    parse_request,
+    request_of,
+)
 
 
 def test_a_source_is_all_that_must_be_said() -> None:
@@ -128,3 +142,82 @@ def _reason(**changes: Any) -> str:
     with pytest.raises(ValidationError) as caught:
         a_request(**changes)
     return str(refusal(caught.value).params["detail"])
+
+
+# -- every other request ----------------------------------------------------------------------------------------------
+
+
+def parsed(type_: str, **fields: Any) -> Request:
+    return parse_request(json.dumps({"type": f"asset.{type_}", **fields}))
+
+
+def _wrong(type_: str, **fields: Any) -> str:
+    with pytest.raises(ValidationError) as caught:
+        parsed(type_, **fields)
+    return str(refusal(caught.value).params["detail"])
+
+
+def test_a_request_says_what_it_is() -> None:
+    assert "type" in _reason_of('{"id": "r-1"}')
+    assert "nosuch" in _reason_of('{"type": "asset.nosuch"}')
+
+
+def _reason_of(text: str) -> str:
+    with pytest.raises(ValidationError) as caught:
+        parse_request(text)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("type_", [name.partition(".")[2] for name in REQUESTS])
+def test_a_misspelt_option_of_any_request_does_not_pass_silently(type_: str) -> None:
+    assert "Extra inputs are not permitted" in _reason_of(json.dumps({"type": f"asset.{type_}", "no_such": 1}))
+
+
+def test_reprocess_is_told_what_to_make_in_one_way() -> None:
+    again = parsed("reprocess", asset_id="abcdefghijk", stages=["audio", "audio"])
+    assert isinstance(again, ReprocessRequest)
+    assert again.stages == again.again == ("audio",)
+    assert "needs everything" in _wrong("reprocess", asset_id="abcdefghijk", profile="hq")
+    assert "leave out stages" in _wrong("reprocess", asset_id="abcdefghijk", everything=True, stages=["audio"])
+    assert _wrong("reprocess", asset_id="abcdefghijk", stages=["sprite"]).startswith("asset.reprocess.stages")
+    assert "unknown resolution" in _wrong("reprocess", asset_id="abcdefghijk", resolutions="9p")
+
+
+def test_a_batch_names_its_members_so_that_sent_twice_it_is_the_same() -> None:
+    batch = parsed("batch", id="b", organization="acme", requests=[{"url": "/1"}, {"id": "mine", "url": "/2"}])
+    assert isinstance(batch, BatchRequest)
+    assert [(member.id, member.organization) for member in batch.requests] == [("b-1", "acme"), ("mine", "acme")]
+
+
+@pytest.mark.parametrize(
+    ("requests", "reason"),
+    [
+        ([], "at least 1 item"),
+        ([{"url": "/1", "id": "x"}, {"url": "/2", "id": "x"}], "the same id"),
+        ([{"url": "/1", "asset_id": "abcdefghijk"}, {"url": "/2", "asset_id": "abcdefghijk"}], "the same asset_id"),
+        ([{"url": "/1", "organization": "acme"}], "the organization of the batch"),
+        ([{"url": "/1"}, {"title": "no url"}], "requests.1.url"),
+        (["/1"], "requests.0"),
+        ("/1", "requests"),
+    ],
+)
+def test_a_batch_is_in_order_as_a_whole(requests: object, reason: str) -> None:
+    assert reason in _wrong("batch", requests=requests)
+
+
+def test_whom_to_delete_is_said_once_each() -> None:
+    request = parsed("delete", ids=["abcdefghijk", "abcdefghijl", "abcdefghijk"])
+    assert isinstance(request, DeleteRequest)
+    assert request.ids == ("abcdefghijk", "abcdefghijl")
+    assert "ids" in _wrong("delete", ids=[])
+    assert "ids" in _wrong("delete", ids=["../../../etc"])
+
+
+@pytest.mark.parametrize("at", [-1, "soon", 1.5, LAST_MS + 1])
+def test_an_end_is_a_time_in_milliseconds(at: object) -> None:
+    assert "expire_at" in _wrong("expire", asset_id="abcdefghijk", expire_at=at)
+
+
+def test_a_job_tells_what_was_asked() -> None:
+    request = parsed("reprocess", asset_id="abcdefghijk", everything=True, meta={"k": 1})
+    assert request_of(json.loads(request.model_dump_json())) == request

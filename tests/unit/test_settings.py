@@ -64,6 +64,17 @@ def test_everything_that_is_read_from_the_environment_is_known() -> None:
     assert unknown_variables(dict.fromkeys(read, "1")) == []
 
 
+@pytest.mark.parametrize(
+    "url", ["", "localhost:6379", "http://:hush@h", "redis://:hu/sh@h:6379", "redis://h?socket_timeout=hush"]
+)
+def test_a_wrong_redis_url_is_named_but_not_shown(url: str) -> None:
+    with pytest.raises(PipelineError, match="REELWAY_REDIS_URL") as caught:
+        Settings.read(redis_url=url)
+
+    assert caught.value.code == "setting_invalid"
+    assert "hu" not in caught.value.message
+
+
 def test_a_misspelt_variable_is_found() -> None:
     environ = {
         "REELWAY_REDIS_URI": "redis://localhost",

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 from pydantic import ValidationError
-from redis_server import LossyProxy, RedisServer, redis_server, running_server, shared_server  # noqa: F401
+from redis_server import LossyProxy, RedisServer, running_server
 from stories import EVENTS_OF_A_STORY, Teller, all_events
 from structlog.testing import capture_logs
 
@@ -103,13 +103,13 @@ def pending(server: RedisServer) -> int:
 
 
 @pytest.fixture
-def teller(redis_server: RedisServer) -> Iterator[Teller]:  # noqa: F811
+def teller(redis_server: RedisServer) -> Iterator[Teller]:
     with redis_server.client() as client:
         yield Teller(client)
 
 
 @pytest.fixture
-def server(redis_server: RedisServer) -> RedisServer:  # noqa: F811
+def server(redis_server: RedisServer) -> RedisServer:
     return redis_server
 
 

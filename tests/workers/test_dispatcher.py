@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from builders import a_profile, a_request
 from memory_fleet import NOWHERE, MemoryFleet, Wide
-from redis_server import RedisServer, redis_server, running_server, shared_server  # noqa: F401
+from redis_server import RedisServer, running_server
 
 from pipeline.conductor import Conductor
 from pipeline.errors import PipelineError
 from pipeline.job import Ref
 from pipeline.memory import MemoryTickets, SystemClock
+from pipeline.ports import Quotas
 from workers.dispatcher import AHEAD, Dispatcher
 from workers.progress import RedisProgress
 from workers.redis_client import connect
@@ -91,6 +92,48 @@ def test_a_ring_is_enough(topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
     dispatcher.stop()
 
 
+def test_it_asks_once_for_all_stages_and_heeds_the_quotas() -> None:
+    world = MemoryFleet(steps=10)
+    world.conductor.accept(a_request())
+    world.conductor.accept(a_request(id="request-2", asset_id="asset000002", organization="other"))
+    quotas = Quotas(default=3, by_organization={"other": 1})
+    dispatcher = Dispatcher(world.store, world.tickets, world.switchboard, {"audio": 8, "transcode": 8}, quotas)
+    assert dispatcher.dispatch() == 4
+    assert [ref.job for ref in world.tickets.sent["transcode"]].count("request-2") == 1
+    world.store.pause("transcode", True)
+    assert dispatcher.dispatch() == 0
+
+
+def test_what_nobody_rang_for_is_found_a_moment_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its ring was lost. While nothing is ready, that costs one look and no question to any queue."""
+    monkeypatch.setattr("workers.dispatcher.LOOK_S", 0.01)
+
+    class Counted(Heard):
+        asked = 0
+
+        def waiting(self, stage: str) -> int:
+            self.asked += 1
+            return super().waiting(stage)
+
+    world, tickets = MemoryFleet(), Counted()
+    looked = threading.Semaphore(0)
+    figures = world.store.queues
+
+    def watched() -> Any:
+        looked.release()
+        return figures()
+
+    monkeypatch.setattr(world.store, "queues", watched)
+    dispatcher = Dispatcher(world.store, tickets, world.switchboard, {"transcode": 1})
+    dispatcher.start()
+    for _ in range(3):
+        assert looked.acquire(timeout=PATIENCE_S)
+    assert tickets.asked == 1, "when it began"
+    world.conductor.accept(a_request())
+    until(lambda: bool(tickets.sent["transcode"]), tickets.changed)
+    dispatcher.stop()
+
+
 def test_it_survives_a_redis_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.dispatcher._BACK_OFF_S", 0.01)
     with running_server(appendonly=True) as server, server.client() as client:
@@ -99,9 +142,9 @@ def test_it_survives_a_redis_that_is_away(monkeypatch: pytest.MonkeyPatch) -> No
         failed = threading.Event()
         take = store.take
 
-        def watched(stages: Any) -> Any:
+        def watched(*args: Any) -> Any:
             try:
-                return take(stages)
+                return take(*args)
             except PipelineError:
                 failed.set()
                 raise
@@ -121,7 +164,7 @@ def test_it_survives_a_redis_that_is_away(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.fixture
-def switchboard(redis_server: RedisServer) -> Iterator[Switchboard]:  # noqa: F811
+def switchboard(redis_server: RedisServer) -> Iterator[Switchboard]:
     with redis_server.client() as client:
         made = Switchboard(client)
         made.start()
@@ -142,7 +185,7 @@ def test_a_ring_that_came_before_the_wait_is_not_lost() -> None:
     assert board.wait(seen, 0.0, "a")
 
 
-def test_commits_of_another_process_ring_here(switchboard: Switchboard, redis_server: RedisServer) -> None:  # noqa: F811
+def test_commits_of_another_process_ring_here(switchboard: Switchboard, redis_server: RedisServer) -> None:
     with redis_server.client() as client:
         seen, due = switchboard.heard("transcode"), switchboard.heard(DUE)
         conductor = Conductor(RedisJobStore(client), SystemClock(), Wide(), {"default": a_profile()})
@@ -192,7 +235,7 @@ def test_after_a_reconnect_everybody_is_woken_and_missed_stops_are_found() -> No
 # -- progress ---------------------------------------------------------------------------------------------------------
 
 
-def test_progress_is_state_and_one_entry_a_second_and_job(redis_server: RedisServer) -> None:  # noqa: F811
+def test_progress_is_state_and_one_entry_a_second_and_job(redis_server: RedisServer) -> None:
     with redis_server.client() as client:
         a, b = Ref(job="request-1", step="a"), Ref(job="request-1", step="b")
         Conductor(RedisJobStore(client), SystemClock(), Wide(), {"default": a_profile()}).accept(a_request())

@@ -21,12 +21,13 @@ from pipeline.conductor import Answer, Conductor
 from pipeline.errors import PipelineError
 from pipeline.job import Job, JobStatus, Ref, Step
 from pipeline.memory import SystemClock
-from pipeline.requests import ProcessRequest
+from pipeline.requests import JobRequest
 from pipeline.tasks import Blueprint, IngestFacts
 from workers import embedded, leash
 from workers.dispatcher import Dispatcher
-from workers.embedded import FAKE, EmbeddedFleet, EmbeddedRedis, Server, find_server, short_folder
+from workers.embedded import FAKE, EmbeddedRedis, Server, find_server, short_folder
 from workers.owned_folder import remove_left_overs
+from workers.private import EmbeddedFleet
 from workers.redis_client import connect
 from workers.redis_jobs import RedisJobStore
 from workers.switchboard import Switchboard
@@ -51,7 +52,7 @@ while not stopping.wait(0.1):
 PARENT = f"""
 import json, os, sys
 from pathlib import Path
-from workers.embedded import EmbeddedFleet
+from workers.private import EmbeddedFleet
 from workers.redis_client import connect
 fleet = EmbeddedFleet(
     processes=2,
@@ -191,7 +192,7 @@ def test_a_server_that_does_not_start_is_a_coded_error_and_leaves_nothing(
 
 
 class OneStep:
-    def first_steps(self, request: ProcessRequest) -> tuple[Step, ...]:
+    def first_steps(self, request: JobRequest) -> tuple[Step, ...]:
         return (Step(id="only", stage="transcode"),)
 
     def grow(self, job: Job, facts: IngestFacts) -> tuple[Blueprint, tuple[Step, ...]]:
@@ -229,6 +230,17 @@ def test_a_job_runs_through_it(kind: str, request: pytest.FixtureRequest) -> Non
         assert [ref.step for ref in store.due(10)] == ["@"]
         switchboard.stop()
         broker.close()
+
+
+def test_a_folder_whose_owner_was_killed_before_it_could_lock_it_goes_too(tmp_path: Path) -> None:
+    old, young = tmp_path / "reelway-old", tmp_path / "reelway-young"
+    for folder in (old, young):
+        folder.mkdir()
+    os.utime(old, (0, 0))
+    (tmp_path / "reelway-file").touch()
+
+    remove_left_overs(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"reelway-young", "reelway-file"}
 
 
 # -- the fleet --------------------------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -13,8 +15,9 @@ from pipeline.conductor import LEASE_S, TIDY_DUE_S
 from pipeline.errors import PipelineError
 from pipeline.job import READY_DUE_S, SCHEMA, Job, JobStatus, Ref, Status
 from pipeline.memory import GRACE_S
+from pipeline.requests import DeleteRequest
 from workers.redis_jobs import DUE
-from workers.sweeper import Sweeper
+from workers.sweeper import EXPIRY_LOOK_S, REFUSED_S, Sweeper
 
 PATIENCE_S = 20.0
 BATCH = 5
@@ -35,6 +38,20 @@ def begun(fleet: MemoryFleet, number: int) -> Ref:
     attempt = fleet.conductor.begin(Ref(job=f"request-{number}", step="s0"), "worker")
     assert attempt is not None
     return attempt.ref
+
+
+def sweep_and_tidy(sweeper: Sweeper) -> None:
+    """What its two threads do, one after the other."""
+    sweeper.sweep()
+    while sweeper.tidy_next(0):
+        pass
+
+
+def until(holds: Callable[[], object]) -> bool:
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return bool(holds())
 
 
 def status(fleet: MemoryFleet, ref: Ref) -> Status:
@@ -115,7 +132,7 @@ def test_an_ended_job_is_tidied_by_one_sweeper_and_then_left_alone() -> None:
     fleet.conductor.cancel("request-1")
     sweepers = [Sweeper(fleet.conductor, fleet.switchboard, tidied.append) for _ in range(3)]
     for sweeper in sweepers:
-        sweeper.sweep()
+        sweep_and_tidy(sweeper)
     assert [(job.id, job.status) for job in tidied] == [("request-1", JobStatus.CANCELLED)]
     fleet.live(300)
     assert [sweeper.sweep() for sweeper in sweepers] == [0, 0, 0]
@@ -134,14 +151,74 @@ def test_a_tidying_that_fails_is_tried_again_later_and_holds_up_nobody() -> None
         fleet.conductor.accept(a_request(id=f"request-{number}", asset_id=f"asset00000{number}"))
         fleet.conductor.cancel(f"request-{number}")
     sweeper = Sweeper(fleet.conductor, fleet.switchboard, tidy)
-    sweeper.sweep()
+    sweep_and_tidy(sweeper)
     assert tidied == ["request-1", "request-2"]
     fleet.live(TIDY_DUE_S - 10)
-    sweeper.sweep()
+    sweep_and_tidy(sweeper)
     assert len(tidied) == 2
     fleet.live(20)
-    sweeper.sweep()
+    sweep_and_tidy(sweeper)
     assert tidied == ["request-1", "request-2", "request-1"]
+
+
+def test_a_slow_tidying_holds_up_no_judgement_and_nothing_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deletion of many objects takes minutes; a worker dies meanwhile. There is room for one more in line."""
+    monkeypatch.setattr("workers.sweeper.LINE", 1)
+    fleet, tidied = MemoryFleet(), []
+    at_it, go_on, done = threading.Event(), threading.Event(), threading.Event()
+
+    def tidy(job: Job) -> None:
+        at_it.set()
+        assert go_on.wait(PATIENCE_S)
+        tidied.append(job.id)
+        if len(set(tidied)) == 3:
+            done.set()
+
+    sweeper = Sweeper(fleet.conductor, fleet.switchboard, tidy)
+    sweeper.start()
+    try:
+        for number in ("1", "2", "3"):
+            fleet.conductor.accept(a_request(id=f"ended-{number}", asset_id=f"asset10000{number}"))
+            fleet.conductor.cancel(f"ended-{number}")
+        fleet.switchboard.ring(DUE)
+        assert at_it.wait(PATIENCE_S)
+        lost = begun(fleet, 1)
+
+        fleet.live(GRACE_S + LEASE_S)
+        assert until(lambda: status(fleet, lost) is Status.READY)
+        assert tidied == []
+
+        go_on.set()
+        assert until(lambda: fleet.live(TIDY_DUE_S) or fleet.switchboard.ring(DUE) or done.is_set())
+    finally:
+        go_on.set()
+        sweeper.stop()
+
+
+def test_a_stop_does_not_wait_for_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.sweeper.STOP_S", 0.01)
+    fleet, at_it, go_on = MemoryFleet(), threading.Event(), threading.Event()
+    tidied: list[str] = []
+
+    def tidy(job: Job) -> None:
+        tidied.append(job.id)
+        at_it.set()
+        go_on.wait(PATIENCE_S)
+
+    sweeper = Sweeper(fleet.conductor, fleet.switchboard, tidy)
+    for number in ("1", "2"):
+        fleet.conductor.accept(a_request(id=f"ended-{number}", asset_id=f"asset10000{number}"))
+        fleet.conductor.cancel(f"ended-{number}")
+    sweeper.start()
+    assert at_it.wait(PATIENCE_S)
+    threads = [thread for thread in threading.enumerate() if thread.name == "tidier"]
+
+    sweeper.stop()
+    go_on.set()
+
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert len(tidied) == 1, "what stood in line is due again"
 
 
 def test_a_ring_wakes_the_sweeper(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,3 +231,55 @@ def test_a_ring_wakes_the_sweeper(monkeypatch: pytest.MonkeyPatch) -> None:
     fleet.switchboard.ring(DUE)
     assert done.wait(PATIENCE_S)
     sweeper.stop()
+
+
+def test_what_expires_is_deleted_and_what_is_refused_is_left_alone_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A clip plays segments of the first: its refusal must not keep the others waiting."""
+    fleet, asked, now = MemoryFleet(), [], [100.0]
+    monkeypatch.setattr("workers.sweeper.time.monotonic", lambda: now[0])
+    for number in (1, 2):
+        due = fleet.clock.now_ms() + number
+        fleet.conductor.accept(a_request(id=f"r-{number}", asset_id=f"asset00000{number}", expire_at=due))
+
+    def expire(asset: str, at_ms: int) -> None:
+        asked.append(asset)
+        if asset == "asset000001":
+            raise PipelineError("asset_referenced", asset=asset, clips=1)
+        fleet.conductor.accept(DeleteRequest(id="d-2", ids=(asset,)))
+
+    sweeper = Sweeper(fleet.conductor, fleet.switchboard, lambda job: None, expire)
+    sweeper.sweep_expired()
+    assert asked == []
+
+    fleet.clock.advance(1)
+    for _ in range(3):
+        now[0] += EXPIRY_LOOK_S
+        sweeper.sweep_expired()
+        sweeper.sweep_expired()
+    assert asked == ["asset000001", "asset000002"]
+
+    now[0] += REFUSED_S
+    sweeper.sweep_expired()
+    assert asked == ["asset000001", "asset000002", "asset000001"]
+
+
+@pytest.mark.parametrize("code", ["asset_not_found", "asset_deleted"])
+def test_what_never_came_to_be_is_not_asked_about_again(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet, asked, now = MemoryFleet(), [], [100.0]
+    monkeypatch.setattr("workers.sweeper.time.monotonic", lambda: now[0])
+    fleet.conductor.accept(a_request(id="r-1", asset_id="asset000001", expire_at=fleet.clock.now_ms() + 1))
+    fleet.clock.advance(1)
+
+    def expire(asset: str, at_ms: int) -> None:
+        asked.append(asset)
+        raise PipelineError(code, asset=asset)
+
+    sweeper = Sweeper(fleet.conductor, fleet.switchboard, lambda job: None, expire)
+    for _ in range(2):
+        sweeper.sweep_expired()
+        now[0] += REFUSED_S
+
+    assert asked == ["asset000001"]
+    assert fleet.store.expired(9) == []

@@ -1,0 +1,279 @@
+"""The janitor: what has no owner goes, and nothing that has one (DESIGN §6, invariant 9).
+
+Owners, from the strongest: a version of the presentation owns what it names; an open job owns whatever lies under its
+asset; a record owns its asset; a clip (`refs/`) owns every track of the asset that it was cut from. Whoever is none of
+these has a grace time to become one. What is not of a form that this page knows is left alone.
+
+The order of the questions makes it safe beside jobs that begin meanwhile, even those that end meanwhile: which jobs are
+there? is one of them open? what do the versions name, as they are now? And before every batch of objects that goes: has
+another job come? One that was accepted after the last question could lose what it needs only by meeting it while that
+batch is deleted; ingest comes first and takes longer.
+
+Run `reelway reconcile` before it where Redis was lost: what was in flight has neither a version nor a record then, and
+nothing but the grace time to live.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from heapq import merge
+from itertools import groupby
+from operator import itemgetter
+
+from pipeline import keys
+from pipeline.errors import PipelineError
+from pipeline.ports import Clock, JobStore, ObjectNotFound, Storage, StoredObject
+from pipeline.presentation.publish import behind, mend, named
+
+GRACE_S = 24 * 3600.0
+"""Longer than any attempt, any publication, and any pause between an upload and its request."""
+RECEIPTS_S = 7 * 24 * 3600.0
+"""The receipts of a job are read while it runs, to publish what its steps made; then they are kept for people."""
+
+
+class Reason(enum.StrEnum):
+    """Why something had to go, or to be mended."""
+
+    ORPHAN = "orphan"
+    """The whole asset: it was never published, and neither a record nor a job knows it."""
+    DELETED = "deleted"
+    """The whole asset but its tombstone: its deletion was begun and broke off."""
+    TRACK = "track"
+    """Segments of one recipe that no version names."""
+    VERSION = "version"
+    """Playlists that lost the race for their version, or whose publisher died."""
+    TEXT = "text"
+    """A revision of captions that no version names."""
+    RECEIPT = "receipt"
+    """What the steps of a job said, which ended long ago."""
+    CLAIM = "claim"
+    """A taken id whose asset is there."""
+    DOOR = "door"
+    """Doors that led to an earlier version; they were moved, nothing was removed."""
+    UPLOAD = "upload"
+    """Parts of objects that nobody completed, of any asset."""
+    UNREADABLE = "unreadable"
+    """A version has a form that is not known here: the asset was left alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing without an owner."""
+
+    reason: Reason
+    asset: str = ""
+    """Empty for uploads."""
+    prefixes: tuple[str, ...] = ()
+    """What keys of its objects begin with, in the order in which they go; doors by their whole key."""
+    objects: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Belongings:
+    """Everything that lies in storage of one asset, in the order of the keys."""
+
+    asset: str
+    objects: tuple[StoredObject, ...]
+
+    def find(self, key: str) -> StoredObject | None:
+        return next((stored for stored in self.objects if stored.key == key), None)
+
+    def below(self, *prefixes: str) -> tuple[StoredObject, ...]:
+        return tuple(stored for stored in self.objects if stored.key.startswith(prefixes))
+
+    @property
+    def referenced(self) -> bool:
+        """A clip plays segments of it."""
+        return bool(self.below(keys.references(self.asset)))
+
+
+class _Occupied(Exception):
+    """Somebody has begun something new with the asset."""
+
+
+class Janitor:
+    """Goes through a storage, once a call of `sweep`. `open_jobs` tells whether an asset has a job that has not ended.
+
+    Any number of them may run at once, beside any number of workers. Raises what the storage and the store raise; what
+    was found until then is removed, and the next run goes on.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        store: JobStore,
+        open_jobs: Callable[[str], bool],
+        clock: Clock,
+        *,
+        grace_s: float = GRACE_S,
+        receipts_s: float = RECEIPTS_S,
+        dry_run: bool = False,
+    ) -> None:
+        self.storage = storage
+        self.store = store
+        self.open_jobs = open_jobs
+        self.clock = clock
+        self.grace_s = grace_s
+        self.receipts_s = receipts_s
+        self.dry_run = dry_run
+
+    def sweep(self) -> Iterator[Finding]:
+        """Every finding when it is done (or with `dry_run`: would be). Stopping to read it stops the janitor.
+
+        Memory is one asset's listing, however many there are.
+        """
+        for held in belongings(self.storage):
+            yield from self.look_after(held)
+        if count := self.storage.sweep_uploads(self.grace_s, dry_run=self.dry_run):
+            yield Finding(reason=Reason.UPLOAD, objects=count)
+
+    def look_after(self, held: Belongings) -> Iterator[Finding]:
+        """One asset."""
+        jobs = frozenset(self.store.jobs(held.asset))
+        if self.open_jobs(held.asset):
+            return
+        try:
+            versions = named(self.storage, held.asset)
+        except ObjectNotFound:  # it is being deleted this very moment
+            return
+        except (PipelineError, ValueError, LookupError, TypeError) as error:
+            if isinstance(error, PipelineError) and error.code != "schema_newer":
+                raise
+            yield Finding(reason=Reason.UNREADABLE, asset=held.asset, objects=len(held.objects))
+            return
+        if _to_be_finished(held):
+            findings = self._unburied(held)
+        elif versions:
+            names = frozenset().union(*versions.values())
+            findings = (*self._unnamed(held, names), *self._doors(held.asset, max(versions)))
+        else:
+            findings = self._orphaned(held)
+        yield from (finding for finding in findings if self._settle(finding, jobs))
+
+    # -- what is found ------------------------------------------------------------------------------------------------
+
+    def _unburied(self, held: Belongings) -> tuple[Finding, ...]:
+        """What is left of a deleted asset. What came after the tombstone came from a zombie, and may still grow."""
+        stone = keys.tombstone(held.asset)
+        left = tuple(stored for stored in held.objects if stored.key != stone)
+        late = tuple(stored for stored in left if stored.modified_ms > _when(held.find(stone)))
+        if not left or held.referenced or not self._older(late, self.grace_s):
+            return ()
+        private = sorted({_unit_of_private(stored.key) for stored in left if stored.key.startswith(keys.PRIVATE)})
+        return (_finding(Reason.DELETED, held, (*_public(held.asset), *private), left),)
+
+    def _orphaned(self, held: Belongings) -> tuple[Finding, ...]:
+        known = held.find(keys.tombstone(held.asset)) or self.store.asset(held.asset) is not None
+        if known or held.referenced or not self._older(held.objects, self.grace_s):
+            return ()
+        prefixes = (*_public(held.asset), f"{keys.PRIVATE}/{held.asset}/", f"{keys.PRIVATE}/{held.asset}.")
+        return (_finding(Reason.ORPHAN, held, prefixes, held.objects),)
+
+    def _unnamed(self, held: Belongings, names: frozenset[str]) -> Iterator[Finding]:
+        """What lies beside the versions of a living asset."""
+        named_units = {_unit(name) for name in names}
+        for unit, found in groupby(held.objects, key=lambda stored: _unit(stored.key)):
+            objects = tuple(found)
+            if unit is None or unit in named_units or (unit[0] is Reason.TRACK and held.referenced):
+                continue
+            reason, prefix = unit
+            if self._older(objects, self.receipts_s if reason is Reason.RECEIPT else self.grace_s):
+                yield _finding(reason, held, (prefix,), objects)
+
+    def _doors(self, asset: str, version: int) -> Iterator[Finding]:
+        if late := behind(self.storage, asset, version):
+            yield Finding(reason=Reason.DOOR, asset=asset, prefixes=late, objects=len(late))
+
+    def _older(self, objects: tuple[StoredObject, ...], seconds: float) -> bool:
+        newest = max((stored.modified_ms for stored in objects), default=0)
+        return newest < self.clock.now_ms() - seconds * 1000
+
+    # -- what is done -------------------------------------------------------------------------------------------------
+
+    def _settle(self, finding: Finding, jobs: Collection[str]) -> bool:
+        """Do what the finding says. False: another job than `jobs` has come meanwhile, and nothing (more) was done."""
+        if finding.reason is Reason.DOOR:
+            if not self.dry_run:
+                mend(self.storage, finding.asset)
+            return True
+
+        def insist() -> None:
+            if self.open_jobs(finding.asset) or not set(self.store.jobs(finding.asset)).issubset(jobs):
+                raise _Occupied
+
+        try:
+            for prefix in finding.prefixes:
+                insist()
+                if not self.dry_run:
+                    self.storage.delete(prefix, moved=insist)
+        except _Occupied:
+            return False
+        return True
+
+
+def belongings(storage: Storage) -> Iterator[Belongings]:
+    """Every asset that has objects, by id: both areas are listed side by side, and in both an asset's keys stand
+    together."""
+    both = merge(*(_owned(storage, area) for area in (keys.PRIVATE, keys.PUBLIC)), key=itemgetter(0))
+    for asset, found in groupby(both, key=itemgetter(0)):
+        yield Belongings(asset=asset, objects=tuple(stored for _, stored in found))
+
+
+def _owned(storage: Storage, area: str) -> Iterator[tuple[str, StoredObject]]:
+    for stored in storage.list(f"{area}/"):
+        if asset := keys.owner(stored.key):
+            yield asset, stored
+
+
+def _to_be_finished(held: Belongings) -> bool:
+    """There is a tombstone, and the asset has not come to life again: a new life has facts and a version of its own."""
+    stone = held.find(keys.tombstone(held.asset))
+    if stone is None:
+        return False
+    facts = held.find(keys.media(held.asset))
+    versions = [stored for stored in held.below(keys.versions(held.asset)) if stored.key.endswith("/presentation.json")]
+    return _when(facts) < stone.modified_ms or all(_when(stored) < stone.modified_ms for stored in versions)
+
+
+def _when(stored: StoredObject | None) -> int:
+    return stored.modified_ms if stored else 0
+
+
+def _public(asset: str) -> tuple[str, ...]:
+    """The public side, doors first: none leads to what is gone."""
+    return (keys.hls_door(asset), keys.dash_door(asset), keys.public(asset))
+
+
+def _finding(reason: Reason, held: Belongings, prefixes: tuple[str, ...], objects: tuple[StoredObject, ...]) -> Finding:
+    size = sum(stored.size for stored in objects)
+    return Finding(reason=reason, asset=held.asset, prefixes=prefixes, objects=len(objects), bytes=size)
+
+
+# -- the forms that may lie beside the versions of a living asset -----------------------------------------------------
+
+_ASSET = r"[A-Za-z0-9-]+"
+_FORMS = (
+    # A folder goes as a whole; its versions name either much of it or nothing.
+    (Reason.TRACK, re.compile(rf"{keys.PUBLIC}/{_ASSET}/(?:video|audio|image)-[^/]+/[^/]+/")),
+    (Reason.VERSION, re.compile(rf"{keys.PUBLIC}/{_ASSET}/presentations/\d+/[^/]+/")),
+    # Captions and the words behind them.
+    (Reason.TEXT, re.compile(rf"{keys.PUBLIC}/{_ASSET}/subtitles/[^/]+/[^/.]+\.")),
+    (Reason.RECEIPT, re.compile(rf"{keys.PRIVATE}/{_ASSET}/receipts/[^/]+/")),
+    (Reason.CLAIM, re.compile(rf"{keys.PRIVATE}/{_ASSET}/claim$")),
+)
+
+
+def _unit(key: str) -> tuple[Reason, str] | None:
+    """What goes or stays together with this object; None where it always stays."""
+    found = ((reason, form.match(key)) for reason, form in _FORMS)
+    return next(((reason, match[0]) for reason, match in found if match), None)
+
+
+def _unit_of_private(key: str) -> str:
+    """`private/<asset>.<ext>`, `private/<asset>/<name>` or `private/<asset>/<folder>/`."""
+    names = key.split("/")
+    return "/".join(names[:3]) + "/" * (len(names) > 3)

@@ -1,0 +1,104 @@
+"""Objects that a sandboxed child reads by range: the parent's side of `pipeline.media.handle`.
+
+The child has no network and no keys. It has one end of a socket, over which it may read this object and nothing else;
+what it asks for is not believed. A storage that fails ends the child, and is the error of the step, whatever the child
+has said: a source that cannot be read is not a source that is broken.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from pipeline.errors import PipelineError
+from pipeline.media.handle import BLOCK, LONGEST, REFUSED, REPLY, REQUEST, exactly
+from pipeline.ports import Moved, Storage, StoredObject
+
+_LONGEST_WAIT_S = 0.5
+"""For a storage that still answers when nobody wants to know any more."""
+
+
+class Served:
+    """One object of a storage, read for a child by a thread of its own while the context is open.
+
+    `moved` is told of every range that came, from that thread: a slow storage is not a stalled stage.
+    """
+
+    def __init__(self, storage: Storage, stored: StoredObject, moved: Moved) -> None:
+        self.name = stored.key.rpartition("/")[2]
+        self.size = stored.size
+        self.requests = 0
+        self.bytes_read = 0
+        self.error: Exception | None = None
+        """What the storage failed with."""
+        self._storage = storage
+        self._key = stored.key
+        self._moved = moved
+        self._thread = threading.Thread(target=self._serve, name=f"ranges-{self.name}", daemon=True)
+
+    def __enter__(self) -> Served:
+        self._ours, self._theirs = socket.socketpair()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.given()
+        with suppress(OSError):  # the thread may have closed it
+            self._ours.shutdown(socket.SHUT_RDWR)
+        # A request to the storage cannot be interrupted; its answer finds nobody, and the thread ends then.
+        self._thread.join(_LONGEST_WAIT_S)
+
+    def fileno(self) -> int:
+        """The child's end, to be sent to it."""
+        return self._theirs.fileno()
+
+    def given(self) -> None:
+        """The child has its end: ours of it goes, so that the end of the child is the end of the connection."""
+        self._theirs.close()
+
+    def _serve(self) -> None:
+        with self._ours, suppress(OSError):  # the child has gone, or nobody waits for it any more
+            while True:
+                offset, length = REQUEST.unpack(exactly(self._ours, REQUEST.size))
+                try:
+                    data = self._read(offset, length)
+                except Exception as error:
+                    self.error = error
+                    self._ours.sendall(REFUSED)
+                    return
+                self._ours.sendall(REPLY.pack(length))
+                self._ours.sendall(data)
+
+    def _read(self, offset: int, length: int) -> bytes:
+        if not 0 < length <= LONGEST * BLOCK or offset + length > self.size:
+            raise PipelineError("stage_failed", stage="sandbox", reason="a read outside of its source")
+        data = self._storage.get(self._key, offset, length)
+        if len(data) != length:  # cut on its way, or another object than before
+            raise PipelineError("storage_unavailable", reason=f"{len(data)} of {length} bytes came")
+        self.requests += 1
+        self.bytes_read += length
+        self._moved()
+        return data
+
+
+Given = Path | Served
+"""What a stage is given to read."""
+
+
+@contextmanager
+def serving(inputs: Iterable[Given]) -> Iterator[None]:
+    """Read for the child that runs inside. Raises what the storage failed with in place of what the child said."""
+    served = [given for given in inputs if isinstance(given, Served)]
+    with ExitStack() as stack:
+        for each in served:
+            stack.enter_context(each)
+        try:
+            yield
+        except PipelineError as said:
+            for each in served:
+                if each.error is not None:
+                    raise each.error from said
+            raise
