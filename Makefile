@@ -6,7 +6,7 @@ READY := .venv/.installed
 CODE := pipeline workers tests benchmarks examples scripts
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench install format clean
+.PHONY: help demo test chaos check bench install format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -16,6 +16,10 @@ demo: $(READY) ## turn a short clip into a streamable asset and play it in your 
 
 test: $(READY) ## run all tests; what is missing on this machine is skipped with a reason
 	$(BIN)/python -m pytest
+
+chaos: $(READY) ## kill workers, Redis and S3 under a hundred assets, stock dramatiq beside ours; SEED=… repeats a run
+	PYTHONPATH=tests $(BIN)/python tests/chaos/run.py $(if $(SEED),--seed $(SEED))
+	CHAOS_FULL=1 $(BIN)/python -m pytest tests/chaos/test_bad_days.py
 
 check: $(READY) ## lint, format, types, import layers, and a lock that is current and free of duplicates
 	$(BIN)/ruff check $(wildcard $(CODE))

@@ -44,7 +44,7 @@ def main() -> None:
         for seconds in (options.seconds, options.short):
             folder = Path(scratch) / str(seconds)
             folder.mkdir()
-            _compare(_with_sound(source_of("", seconds, folder), folder), folder, options.runs, seconds)
+            _compare(with_sound(source_of("", seconds, folder), folder), folder, options.runs, seconds)
 
 
 def _compare(source: Path, folder: Path, runs: int, seconds: int) -> None:
@@ -60,7 +60,8 @@ def _compare(source: Path, folder: Path, runs: int, seconds: int) -> None:
     _print(results, seconds)
 
 
-def _with_sound(source: Path, folder: Path) -> Path:
+def with_sound(source: Path, folder: Path) -> Path:
+    """The clip with a tone of the same length."""
     path = folder / "with-sound.mp4"
     command = [FFMPEG, "-v", "error", "-i", str(source), "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000"]
     command += ["-map", "0:v", "-map", "1:a", "-shortest", "-c:v", "copy", "-c:a", "aac", "-ac", "2", str(path)]
