@@ -88,7 +88,7 @@ def test_the_smallest_consumer_says_what_happens(server: RedisServer) -> None:
     program, environment = blocks(HOW_TO / "consume-events.md", "python")[0], {"REELWAY_REDIS_URL": server.url()}
     with server.client() as client:
         asset = Teller(client).tell(1)
-    command = [sys.executable, "-c", program]
+    command = [sys.executable, "-u", "-c", program]
     with in_background(command, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         said = [process.stdout.readline().split() for _ in range(8)]
@@ -227,7 +227,7 @@ def test_one_redis_command_asks_for_an_asset(server: RedisServer, shell: dict[st
 def test_the_python_client_hears_how_it_ended(server: RedisServer, desk: Conductor) -> None:
     (program,) = blocks(SUBMIT, "python")
     environment = {**os.environ, "REELWAY_REDIS_URL": server.url(), "SOURCE": "https://uploads.example.com/a.mp4"}
-    command = [sys.executable, "-c", program]
+    command = [sys.executable, "-u", "-c", program]
     with in_background(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         accepted, job = process.stdout.readline().split()

@@ -146,7 +146,7 @@ def history_table(told: Iterable[Told]) -> Table:
             said["status"],
             str(len(steps)),
             str(sum(step.get("attempts") or 0 for step in steps)),
-            clock(sum(step.get("waited_s") or 0.0 for step in steps)),
+            clock(max((step.get("waited_s") or 0.0 for step in steps), default=0.0)),  # of one step, the longest
             shown(said["created_ms"]),
             shown(said["ended_ms"]),
             str((said["error"] or {}).get("code", "")),
