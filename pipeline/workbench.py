@@ -15,9 +15,9 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -387,10 +387,13 @@ class Workbench:
     def _copies(self, held: _Attempt, names: Sequence[str]) -> Mapping[str, Path]:
         """Small objects as files, by their numbers. Some at a time: a round trip takes longer than the bytes."""
         inputs: dict[str, Path] = {}
-        with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="copy") as pool:
-            for number, path in enumerate(pool.map(lambda key: self._copy(held, key), names)):
-                inputs[str(number)] = path
-                held.moved()
+
+        def copy(number: int, name: str) -> None:
+            inputs[str(number)] = self._copy(held, name)
+
+        with SideBySide(held.moved) as several:
+            for number, name in enumerate(names):
+                several.do(partial(copy, number, name))
         return inputs
 
     def _copy(self, held: _Attempt, key: str) -> Path:
@@ -604,8 +607,6 @@ class Workbench:
             shutil.rmtree(self.scratch)
 
 
-_PARALLEL = 8
-"""Small objects that are fetched at a time."""
 _OUTPUT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)?")
 
 

@@ -120,9 +120,7 @@ def archive_events(store: RedisJobStore, storage: Storage) -> int:
             found: Any = store.client.xrange(store.events, min=f"({last}", count=BATCH)
         if not found:
             return written
-        end = archive.write(
-            storage, [(entry.decode(), fields.get(b"ce", b"").decode(errors="replace")) for entry, fields in found]
-        )
+        end = archive.write(storage, [_entry(*each) for each in found])
         with answering():
             store.client.set(cursor, end)
         written += len(found)

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-import fakeredis
 import pytest
 from redis_server import LossyProxy, RedisServer
 from stores import ASSET, MemoryWorld, RedisWorld, World, a_step, an_event, another, changing, creating, live
@@ -30,19 +29,6 @@ from pipeline.job import (
 )
 from workers.redis_client import connect
 from workers.redis_jobs import RedisJobStore
-
-
-@pytest.fixture(params=["memory", "redis", "fakeredis"])
-def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    if request.param == "memory":
-        yield MemoryWorld()
-    elif request.param == "fakeredis":
-        with fakeredis.FakeStrictRedis(version=(7,)) as client:
-            yield RedisWorld(client)
-    else:
-        server: RedisServer = request.getfixturevalue("redis_server")
-        with server.client() as client:
-            yield RedisWorld(client)
 
 
 def request(number: int, **changes: Any) -> Commit:

@@ -5,31 +5,17 @@ Asked of the store in memory, of the one on a real redis-server, and of that one
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import fakeredis
 import pytest
 from redis_server import RedisServer, running_server
-from stores import JOB, MemoryWorld, RedisWorld, World, a_step, another, changing, creating, live, settle_in
+from stores import JOB, RedisWorld, World, a_step, another, changing, creating, live, settle_in
 
 from pipeline.conductor import LEASE_S
 from pipeline.job import JOB_LEVEL, READY_DUE_S, Guard, JobStatus, Priority, Ref, Status, Step
 from pipeline.ports import Quotas
-
-
-@pytest.fixture(params=["memory", "redis", "fakeredis"])
-def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    if request.param == "memory":
-        yield MemoryWorld()
-    elif request.param == "fakeredis":
-        with fakeredis.FakeStrictRedis(version=(7,)) as client:
-            yield RedisWorld(client)
-    else:
-        server: RedisServer = request.getfixturevalue("redis_server")
-        with server.client() as client:
-            yield RedisWorld(client)
 
 
 def steps(count: int, **changes: Any) -> list[Step]:

@@ -10,7 +10,17 @@ import typer
 from rich.console import Console
 
 from pipeline.errors import PipelineError
-from workers.commands.options import OUT, PLAY_PORT, AsJson, Out, Resolutions
+from workers.commands.options import (
+    OUT,
+    PLAY_PORT,
+    AsJson,
+    Language,
+    Out,
+    ProfileName,
+    Resolutions,
+    Subtitles,
+    Title,
+)
 from workers.console import (
     command,
     fail,
@@ -28,14 +38,10 @@ def process(
     source: Annotated[str, typer.Argument(metavar="FILE|URL|s3://…", help="The video or audio.")],
     out: Out = OUT,
     resolutions: Resolutions = "",
-    profile: Annotated[str, typer.Option(help="Encoding profile.")] = "default",
-    subtitles: Annotated[
-        bool, typer.Option("--subtitles/--no-subtitles", help="Write captions of what is said.")
-    ] = False,
-    language: Annotated[
-        str | None, typer.Option(help="What is spoken, e.g. de; without it captions are in English.")
-    ] = None,
-    title: Annotated[str | None, typer.Option(help="Title of the asset.")] = None,
+    profile: ProfileName = "default",
+    subtitles: Subtitles = False,
+    language: Language = None,
+    title: Title = None,
     asset_id: Annotated[str | None, typer.Option(help="Bring your own asset id.")] = None,
     events: Annotated[Path | None, typer.Option(help="Write every event to this file, a line of JSON each.")] = None,
     as_json: AsJson = False,
@@ -142,7 +148,7 @@ def demo(
 def corpus(
     folder: Annotated[Path, typer.Argument(help="Folder with media files, however strange.")],
     report: Annotated[Path | None, typer.Option(help="Append the lines here, and skip what it has already.")] = None,
-    profile: Annotated[str, typer.Option(help="Encoding profile.")] = "fast",
+    profile: ProfileName = "fast",
 ) -> None:
     """Process every file below FOLDER and print what became of each as a line of JSON; keeps no asset."""
     from workers import corpus as files

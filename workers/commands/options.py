@@ -34,3 +34,9 @@ Resolutions = Annotated[str, typer.Option(help="Rungs to make, e.g. 240p,720p.")
 Wait = Annotated[bool, typer.Option("--wait", help="Follow the job to its end; the exit code tells how it ended.")]
 At = Annotated[Priority, typer.Option("--priority", help="How soon its steps begin, beside those of other jobs.")]
 Organization = Annotated[str, typer.Option(help="Whose asset it is.")]
+ProfileName = Annotated[str, typer.Option("--profile", help="Encoding profile.")]
+Subtitles = Annotated[bool, typer.Option("--subtitles/--no-subtitles", help="Write captions of what is said.")]
+Language = Annotated[
+    str | None, typer.Option("--language", help="What is spoken, e.g. de; without it captions are in English.")
+]
+Title = Annotated[str | None, typer.Option("--title", help="Title of the asset.")]

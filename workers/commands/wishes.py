@@ -15,7 +15,18 @@ from pipeline.errors import PipelineError
 from pipeline.job import Priority
 from workers.commands import fleet
 from workers.commands.moment import milliseconds
-from workers.commands.options import AsJson, AssetId, At, Organization, Resolutions, Wait
+from workers.commands.options import (
+    AsJson,
+    AssetId,
+    At,
+    Language,
+    Organization,
+    ProfileName,
+    Resolutions,
+    Subtitles,
+    Title,
+    Wait,
+)
 from workers.console import say, usage
 
 if TYPE_CHECKING:
@@ -33,14 +44,10 @@ def submit(
     priority: At = Priority.STANDARD,
     organization: Organization = "default",
     resolutions: Resolutions = "",
-    profile: Annotated[str, typer.Option(help="Encoding profile.")] = "default",
-    subtitles: Annotated[
-        bool, typer.Option("--subtitles/--no-subtitles", help="Write captions of what is said.")
-    ] = False,
-    language: Annotated[
-        str | None, typer.Option(help="What is spoken, e.g. de; without it captions are in English.")
-    ] = None,
-    title: Annotated[str | None, typer.Option(help="Title of the asset.")] = None,
+    profile: ProfileName = "default",
+    subtitles: Subtitles = False,
+    language: Language = None,
+    title: Title = None,
     asset_id: Annotated[str | None, typer.Option("--id", help="Bring your own asset id.")] = None,
     expire_at: Annotated[
         str | None, typer.Option("--expire-at", help="When to delete it: 2027-01-31, 7d, 12h or never.")
@@ -219,9 +226,7 @@ def repackage(
 
 def subtitle(
     asset: AssetId,
-    language: Annotated[
-        str | None, typer.Option(help="What is spoken, e.g. de; without it captions are in English.")
-    ] = None,
+    language: Language = None,
     priority: OtherPriority = Priority.STANDARD,
     wait: Wait = False,
     as_json: AsJson = False,
