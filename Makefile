@@ -6,7 +6,7 @@ READY := .venv/.installed
 CODE := pipeline workers tests benchmarks examples scripts
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check bench install format clean
+.PHONY: help demo test chaos fuzz check bench install format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -20,6 +20,9 @@ test: $(READY) ## run all tests; what is missing on this machine is skipped with
 chaos: $(READY) ## kill workers, Redis and S3 under a hundred assets, stock dramatiq beside ours; SEED=… repeats a run
 	PYTHONPATH=tests $(BIN)/python tests/chaos/run.py $(if $(SEED),--seed $(SEED))
 	CHAOS_FULL=1 $(BIN)/python -m pytest tests/chaos/test_bad_days.py
+
+fuzz: $(READY) ## damage good files at random and process them; N=… (2000) mutants, SEED=… repeats a run
+	PYTHONPATH=tests $(BIN)/python tests/fuzz/fuzz.py $(if $(N),--count $(N)) $(if $(SEED),--seed $(SEED))
 
 check: $(READY) ## lint, format, types, import layers, and a lock that is current and free of duplicates
 	$(BIN)/ruff check $(wildcard $(CODE))

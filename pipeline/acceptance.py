@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeGuard
 
 from pipeline import document as documents
@@ -51,15 +51,19 @@ class Wanted:
     """Jobs of the organization that may be open with it; None: any number."""
     retried: bool = False
     """It was asked for before, and came to nothing."""
+    sealed: str | None = field(default=None, repr=False)
+    """What the job before knew of the source's URL: `Job.sealed`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Office:
-    """What every acceptance needs: the plan's beginning, the profiles of today, where the public reads."""
+    """What every acceptance needs: the plan's beginning, the profiles of today, where the public reads, the seal."""
 
     first_steps: Callable[[JobRequest], tuple[Step, ...]]
     profiles: Mapping[str, Profile]
     base_url: str
+    close: Callable[[str, str], str]
+    """Seals a URL for an asset: `pipeline.seal.Seal.close`."""
 
     def accept(self, wanted: Wanted, record: AssetRecord | None, now_ms: int) -> Commit:
         """The commit that saves the job, with its first events."""
@@ -97,7 +101,8 @@ class Office:
             organization=request.organization,
             kind=request.kind,
             priority=getattr(request, "priority", Priority.STANDARD),
-            request=request.model_dump(mode="json"),
+            request=_shown(request),
+            sealed=self._sealed(wanted),
             profile=profile,
             limits=wanted.limits,
             source=source,
@@ -109,13 +114,22 @@ class Office:
             steps={step.id: replace(step, status=Status.READY) for step in first},
         )
 
+    def _sealed(self, wanted: Wanted) -> str | None:
+        """The source's URL where it holds a secret; of a retry what the job before left of it."""
+        request = wanted.request
+        if wanted.sealed is not None or not isinstance(request, ProcessRequest):
+            return wanted.sealed
+        if request.upload is not None:  # it lies where it shall
+            return ""
+        return self.close(request.url, wanted.asset) if documents.holds_secret(request.url) else None
+
     # -- what is frozen into the job ----------------------------------------------------------------------------------
 
     def _frozen(self, wanted: Wanted) -> tuple[Mapping[str, object], Blueprint | None, str]:
         """Profile, blueprint and source."""
         match wanted.request:
             case ProcessRequest() as request:
-                return self._today(request.profile), None, keys.source(wanted.asset, request.url)
+                return self._today(request.profile), None, _place(wanted, request)
             case ReprocessRequest() as request:
                 standing = _ready(wanted)
                 name = request.profile or str(standing.profile["name"])
@@ -134,7 +148,8 @@ class Office:
     def _today(self, name: str) -> Mapping[str, object]:
         profile = self.profiles.get(name)
         if profile is None:
-            raise PipelineError("profile_unknown", profile=name, available=", ".join(sorted(self.profiles)))
+            said = documents.public_url(name)  # a URL in the wrong field
+            raise PipelineError("profile_unknown", profile=said, available=", ".join(sorted(self.profiles)))
         return profile.model_dump(mode="json")
 
     # -- what the document says ---------------------------------------------------------------------------------------
@@ -225,10 +240,25 @@ def _ready(wanted: Wanted) -> Standing:
     return standing
 
 
+def _place(wanted: Wanted, request: ProcessRequest) -> str:
+    """Where the source shall lie; where its URL was erased, it lies somewhere already."""
+    if wanted.sealed == "":
+        return _source(wanted.standing or Standing(asset=wanted.asset))
+    if request.in_place:
+        return documents.public_url(request.url)
+    return keys.source(wanted.asset, request.url or request.orig_filename or "")
+
+
 def _source(standing: Standing) -> str:
     if standing.source is None:
         raise PipelineError("asset_not_ready", asset=standing.asset, detail="its source is gone")
     return standing.source
+
+
+def _shown(request: JobRequest) -> Mapping[str, object]:
+    """The request without what is secret in it."""
+    said = request.model_dump(mode="json")
+    return {**said, "url": documents.public_url(request.url)} if isinstance(request, ProcessRequest) else said
 
 
 def _asked(request: ReprocessRequest, job: Job, document: AssetDocument) -> tuple[str, ...]:

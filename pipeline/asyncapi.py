@@ -18,7 +18,18 @@ from pipeline import document as documents
 from pipeline import requests
 from pipeline.document import AssetDocument, Rendition, SubtitleTrack
 from pipeline.errors import PipelineError
-from pipeline.events import EVENTS, PREFIX, PROGRESS_STREAM, STREAM, VERSION, Event, Progress, envelope, seal
+from pipeline.events import (
+    EVENTS,
+    PREFIX,
+    PROGRESS_STREAM,
+    STREAM,
+    VERSION,
+    Event,
+    Progress,
+    envelope,
+    media_facts,
+    seal,
+)
 from pipeline.job import EventDraft
 from pipeline.requests import REQUESTS, ProcessRequest
 from pipeline.tasks import AudioStream, MediaInfo, VideoStream
@@ -179,7 +190,7 @@ def _asset_data(name: str) -> Mapping[str, Any]:
     cancelled = PipelineError("cancelled").document()
     asset, extra = {
         "asset.accepted": (accepted, {}),
-        "asset.ingested": (ingested, {}),
+        "asset.ingested": (ingested, media_facts(_EXAMPLE_MEDIA)),
         "asset.playable": (playable, {}),
         "asset.ready": (completed, {}),
         "asset.updated": (completed, {}),

@@ -2,7 +2,8 @@
 
 Each method reads the record, decides by the table in `pipeline.job`, and asks the store for one atomic commit that
 compares what the decision was based on. A commit that does not apply changed nothing: the decision is made again from a
-fresh read, or dropped when the record says that it is no longer ours to make. No method waits for media or storage.
+fresh read, or dropped when the record says that it is no longer ours to make. No method waits for media or storage,
+but for the first URL that is sealed: its key may lie there.
 """
 
 from __future__ import annotations
@@ -40,9 +41,10 @@ from pipeline.job import (
 )
 from pipeline.ports import Clock, Ledger
 from pipeline.profile import Profile
-from pipeline.requests import JobRequest, first_wrong_field
+from pipeline.requests import JobRequest, first_missing_field, first_wrong_field
+from pipeline.seal import Seal
 from pipeline.standing import Standing
-from pipeline.tasks import USUAL_LIMITS, Blueprint, IngestFacts, Limits
+from pipeline.tasks import USUAL_LIMITS, Blueprint, IngestFacts, Limits, MediaInfo
 
 LEASE_S = 15.0
 """A running step's lease; renewed every third of it."""
@@ -159,6 +161,7 @@ class Conductor:
         profiles: Mapping[str, Profile],
         *,
         base_url: str = "",
+        seal: Seal | None = None,
         retry_for_s: float = RETRY_FOR_S,
         nonce: Callable[[], str] = lambda: secrets.token_hex(4),
         jitter: Callable[[], float] = random.random,
@@ -168,6 +171,7 @@ class Conductor:
         self.planner = planner
         self.profiles = profiles
         self.base_url = base_url
+        self.seal = seal or Seal()
         self.retry_for_s = retry_for_s
         self.nonce = nonce
         self.jitter = jitter
@@ -206,6 +210,11 @@ class Conductor:
                 return [(known | jobs)[each.id] for each in asked]
         raise PipelineError("queue_unavailable", reason="the assets are changed by too many at once")
 
+    def foresee(self, asked: Wanted) -> None:
+        """Raise what its acceptance would raise now. Nothing is saved."""
+        self._accepted(asked)  # its id may be another's
+        self._acceptance(asked)
+
     def _accept_new(self, asked: Mapping[int, Wanted], *, several: bool) -> dict[str, Job] | None:
         """Try once. None: somebody was faster, so there is something new to see."""
         try:
@@ -226,7 +235,12 @@ class Conductor:
         return {commit.job: commit.header for commit in commits if commit.header is not None}
 
     def _acceptance(self, asked: Wanted) -> Commit:
-        office = Office(first_steps=self.planner.first_steps, profiles=self.profiles, base_url=self.base_url)
+        office = Office(
+            first_steps=self.planner.first_steps,
+            profiles=self.profiles,
+            base_url=self.base_url,
+            close=self.seal.close,
+        )
         return office.accept(asked, self.store.asset(asked.asset), self.clock.now_ms())
 
     def _accepted(self, asked: Wanted) -> Job | None:
@@ -634,7 +648,7 @@ class Conductor:
             replace(
                 commit,
                 revision=job.revision,
-                header=replace(commit.header or job, blueprint=blueprint),
+                header=replace(_without_url(commit.header or job), blueprint=blueprint),
                 expect={**commit.expect, **dict.fromkeys(new)},
                 steps={**commit.steps, **new},
                 due={**commit.due, **{step.id: _due_s(step) for step in new.values()}},
@@ -646,10 +660,14 @@ class Conductor:
             "asset.ingested",
             document,
             key=f"{done.id}.{done.attempt}",
+            media=facts.media,
         )
 
     def _published(self, commit: Commit, job: Job, asset: AssetRecord, published: Published, done: Step) -> Commit:
-        tracks = tuple(_track_ready(job, done, made.name, made.kind, published) for made in published.renditions)
+        made: list[tuple[str, str]] = [(rendition.name, rendition.kind) for rendition in published.renditions]
+        if published.version == 1:  # with it comes the text that the source brought
+            made += [(caption.id, "text") for caption in published.captions if not caption.auto_generated]
+        tracks = tuple(_track_ready(job, done, name, kind, published) for name, kind in made)
         return self._with_document(
             replace(commit, events=(*commit.events, *tracks)),
             job,
@@ -784,9 +802,10 @@ class Conductor:
         key: str,
         error: Mapping[str, Any] | None = None,
         missing: list[str] | None = None,
+        media: MediaInfo | None = None,
     ) -> Commit:
         stamped = documents.stamped(document, version=asset.version + 1, now_ms=self.clock.now_ms())
-        events = asset_facts(job, type_, stamped, key=key, error=error, missing=missing)
+        events = asset_facts(job, type_, stamped, key=key, error=error, missing=missing, media=media)
         return replace(
             commit,
             asset_version=asset.version,
@@ -843,7 +862,18 @@ def _asked_for_s(error: PipelineError) -> float:
 
 def refusal(error: ValidationError) -> PipelineError:
     """A request that does not validate, as an error of the catalogue that names the first wrong field."""
+    missing = first_missing_field(error)
+    if missing is not None:
+        return PipelineError("parameter_not_provided", parameter=missing)
     return PipelineError("parameter_invalid", detail=first_wrong_field(error))
+
+
+def _without_url(job: Job) -> Job:
+    """Its source lies where it shall: what was secret in its URL is of no use any more."""
+    url = str(job.request.get("url", ""))
+    if job.sealed is None and not documents.holds_secret(url):  # the second: a job of before URLs were sealed
+        return job
+    return replace(job, sealed="", request={**job.request, "url": documents.public_url(url)})
 
 
 def _guards(steps: Iterable[Step]) -> tuple[Guard, ...]:

@@ -140,10 +140,15 @@ def not_started(request: ProcessRequest, *, resolutions: tuple[str, ...], base_u
             dash_url=dash,
             resolutions=list(resolutions),
             generate_subtitle=request.generate_subtitle,
-            inputs=[Input(url=public_url(request.url))],
+            inputs=[Input(url=_shown(request))],
             output_urls={"h264": OutputUrls(hls_url=hls, dash_url=dash)},
         ),
     )
+
+
+def _shown(request: ProcessRequest) -> str:
+    """Where the source is, as anybody may see it; an upload lies in its place already."""
+    return public_url(request.url) if request.url else keys.source(request.asset_id, request.orig_filename or "")
 
 
 def public_url(url: str) -> str:
@@ -159,6 +164,11 @@ def public_url(url: str) -> str:
     host = authority.rpartition("@")[2]
     doubtful = "@" in path if ":" in host else "@" in url[len(head) :] and not slash
     return f"{scheme}://…" if doubtful or not _AUTHORITY.fullmatch(host) else f"{scheme}://{host}{slash}{path}"
+
+
+def holds_secret(url: str) -> bool:
+    """Something of it is not to be shown."""
+    return public_url(url) != url
 
 
 _QUERY = re.compile(r"[?#].*", re.DOTALL)

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from pipeline import keys, upload_record
 from pipeline.acceptance import DELETE, Wanted, blaming, is_there, wanted
 from pipeline.conductor import Conductor
 from pipeline.errors import PipelineError
 from pipeline.job import Job, JobStatus, Priority
-from pipeline.organizations import Organization, Organizations
+from pipeline.organizations import Organizations
 from pipeline.ports import Storage
 from pipeline.requests import (
     BatchRequest,
@@ -26,12 +27,14 @@ from pipeline.requests import (
     PrioritizeRequest,
     ProcessRequest,
     ReleaseRequest,
+    ReprocessRequest,
     Request,
     RetryRequest,
     request_of,
 )
 from pipeline.standing import Past, Standing, references, standing, untouched
 from pipeline.tasks import USUAL_LIMITS, Limits
+from pipeline.upload_record import State
 
 FULL = 0.9
 """A store that uses more of its memory than this takes no new jobs: what is under way needs the rest."""
@@ -40,7 +43,8 @@ FULL_RETRY_S = 60
 
 
 class Doorman:
-    """Lets requests in. `fleet_size` answers how many steps the fleet can do at once."""
+    """Lets requests in. `fleet_size` answers how many steps the fleet can do at once; `limits` hold where an
+    organization has none of its own."""
 
     def __init__(
         self,
@@ -49,12 +53,14 @@ class Doorman:
         organizations: Organizations,
         *,
         fleet_size: Callable[[], int] = lambda: 1,
+        limits: Limits = USUAL_LIMITS,
     ) -> None:
         self.conductor = conductor
         self.store = conductor.store
         self.storage = storage
         self.organizations = organizations
         self.fleet_size = fleet_size
+        self.limits = limits
 
     def handle(self, request: Request) -> tuple[str, ...]:
         """Ids of the jobs that the request became or touched. The same request again gives the same jobs.
@@ -72,6 +78,17 @@ class Doorman:
                 return self._control(request)
         return self._job(request)
 
+    def foresee(self, request: ProcessRequest) -> Limits:
+        """Raise what the request would be refused with if it came now; nothing is let in. Returns what its source may
+        be."""
+        self.check_room()
+        self._check_priority(request)
+        (asked,) = self._on_terms(wanted(request))
+        if self._was_accepted(request):
+            raise PipelineError("asset_exists", asset=request.asset_id)
+        self.conductor.foresee(asked)
+        return asked.limits
+
     def expire(self, asset: str, at_ms: int) -> tuple[str, ...]:
         """Delete an asset whose time has come. Asked again, it is the same job."""
         organization = next((job.organization for job in self._jobs(asset)), "default")
@@ -79,16 +96,21 @@ class Doorman:
 
     # -- jobs ---------------------------------------------------------------------------------------------------------
 
-    def _job(self, request: JobRequest, *, retried: bool = False) -> tuple[str, ...]:
-        """One request, one job."""
-        (asked,) = wanted(request, retried=retried)
+    def _job(self, request: JobRequest, *, retried: bool = False, sealed: str | None = None) -> tuple[str, ...]:
+        """One request, one job. `sealed`: what the job before knew of its URL, where it is retried."""
+        (asked,) = (replace(each, sealed=sealed) for each in wanted(request, retried=retried))
         if self._known(request.id):
             return self._accept([asked])
         self.check_room()
         self._check_priority(request)
         if isinstance(request, ProcessRequest) and not retried:
-            return (request.id,) if self._was_accepted(request) else self._accept(self._on_terms([asked]))
-        self._check_present(asked.asset)
+            if self._was_accepted(request):
+                return (request.id,)
+            self._check_uploaded(request)
+            return self._accept(self._on_terms([asked]))
+        if isinstance(request, ProcessRequest):
+            self._check_uploaded(request, brought=sealed == "")
+        self.check_present(asked.asset)
         if not isinstance(request, ExpireRequest):
             asked = replace(asked, standing=self._standing(asked.asset))
         return self._accept(self._on_terms([asked]))
@@ -99,9 +121,12 @@ class Doorman:
         asked: list[Wanted] = []
         for index, member in enumerate(request.requests):
             with blaming(index):
-                self._check_priority(member)
-                if not self._was_accepted(member):
-                    asked += wanted(member)
+                if not self._known(member.id):
+                    self._check_priority(member)
+                    if self._was_accepted(member):
+                        continue
+                    self._check_uploaded(member)
+                asked += wanted(member)
         self._accept(self._on_terms(asked))
         return tuple(member.id for member in request.requests)
 
@@ -111,7 +136,7 @@ class Doorman:
         for index, each in enumerate(asked):
             if not self._known(each.id):
                 with blaming(index if len(asked) > 1 else None):
-                    self._check_present(each.asset)
+                    self.check_present(each.asset)
                     self._check_unreferenced(each.asset, request)
         return self._accept(asked)
 
@@ -120,12 +145,12 @@ class Doorman:
         known = self.store.job(request.id)
         if known is not None and known.asset == request.asset_id:
             return (request.id,)
-        self._check_present(request.asset_id)
+        self.check_present(request.asset_id)
         last = self._last(request.asset_id)
         if last.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
             raise PipelineError("nothing_to_retry", asset=request.asset_id, status=last.status.value)
         body = {**last.request, "id": request.id, "meta": request.meta or last.request.get("meta", {})}
-        return self._job(request_of(body), retried=True)
+        return self._job(request_of(body), retried=True, sealed=last.sealed)
 
     def _accept(self, asked: Sequence[Wanted]) -> tuple[str, ...]:
         return tuple(job.id for job in self.conductor.accept_all(asked))
@@ -138,7 +163,9 @@ class Doorman:
     def _with_limits(self, asked: Wanted) -> Wanted:
         organization = self.organizations.of(asked.request.organization)
         if isinstance(asked.request, ProcessRequest):
-            asked = replace(asked, limits=_limits(organization))
+            asked = replace(asked, limits=organization.limits(self.limits))
+        if isinstance(asked.request, ReprocessRequest):  # what was let in stays in
+            asked = replace(asked, limits=replace(USUAL_LIMITS, max_bytes=None, max_duration_s=None))
         if isinstance(asked.request, ExpireRequest):  # it has ended as soon as it is accepted
             return asked
         return replace(asked, max_open=organization.max_open_jobs)
@@ -159,7 +186,7 @@ class Doorman:
     def _control(self, request: CancelRequest | HoldRequest | ReleaseRequest | PrioritizeRequest) -> tuple[str, ...]:
         """Change the open jobs of an asset. What can be cancelled is; then it is said that something cannot."""
         self._check_priority(request)
-        self._check_present(request.asset_id)
+        self.check_present(request.asset_id)
         changed, refused = [], None
         for job in self._open(request.asset_id):
             try:
@@ -211,7 +238,23 @@ class Doorman:
             return True
         raise PipelineError("asset_exists", asset=asset)
 
-    def _check_present(self, asset: str) -> None:
+    def _check_uploaded(self, request: ProcessRequest, *, brought: bool = False) -> None:
+        """What was uploaded is complete, belongs to who asks, and lies where its job will look for it.
+
+        `brought`: an earlier job was let in with it. The record of an upload does not last as long as what came of it.
+        """
+        if request.upload is None:
+            return
+        key = keys.source(request.asset_id, request.orig_filename or "")
+        if self.storage.stat(key) is None or not (brought or self._is_theirs(request.upload, request, key)):
+            raise PipelineError("upload_not_found", upload=request.upload)
+
+    def _is_theirs(self, upload: str, request: ProcessRequest, key: str) -> bool:
+        record, _ = upload_record.load(self.storage, upload)
+        mine = record.state is State.COMPLETED and record.organization == request.organization
+        return mine and record.key == key
+
+    def check_present(self, asset: str) -> None:
         """The store knows the asset; where it has forgotten it, it is brought back first."""
         record = self.store.asset(asset)
         if not is_there(record):
@@ -253,9 +296,3 @@ class Doorman:
                 priority=priority.value,
                 allowed=", ".join(allowed),
             )
-
-
-def _limits(organization: Organization) -> Limits:
-    """What its sources may be: the organization's own limits in the place of the product's."""
-    own = {"max_bytes": organization.max_bytes, "max_duration_s": organization.max_duration_s}
-    return replace(USUAL_LIMITS, **{name: limit for name, limit in own.items() if limit is not None})

@@ -4,6 +4,11 @@ What a server says of itself is not believed: its length may be wrong, its body 
 its file another one after a break. A download goes on after a break only where the server has given the file a
 version (a strong ETag, else a date) and keeps it; a file without one is begun anew by the next attempt of the step.
 Nothing is unpacked: a body in a content coding is refused.
+
+A live stream never ends, so it is refused as soon as it can be told from a file: a radio server says so (`icy-…`
+headers, and no length), a camera sends picture after picture (`multipart/x-mixed-replace`), and what has not ended
+within the time limit, of a length that nobody told, has no end. Before that, nothing tells such a stream from a file.
+A playlist is short, and is judged by whoever opens it.
 """
 
 from __future__ import annotations
@@ -20,7 +25,7 @@ from time import time
 
 from pipeline.document import public_url
 from pipeline.errors import PipelineError
-from pipeline.exchange import get, reading, unavailable
+from pipeline.exchange import get, live, reading, unavailable
 from pipeline.guard import Guard, Place
 from pipeline.pace import Pace
 from pipeline.ports import Moved
@@ -49,6 +54,8 @@ class Web:
     """… over so many seconds; the first byte may take as long."""
     pause_s: float = 0.5
     """Before going on after a break; twice as long with every break in which nothing came."""
+    live: bool = False
+    """A stream that says that it is live is taken until it ends, within the limits."""
     tls: ssl.SSLContext | None = None
     """Whom to trust; None: whom the system trusts."""
 
@@ -56,7 +63,8 @@ class Web:
         """The bytes of `url`, in order. `moved` is called often; what it raises ends the download at once.
 
         Raises `source_forbidden`, `media_url_not_accessible`, `media_url_file_broken` (empty),
-        `media_filesize_too_large`, `source_unavailable`, `source_changed`, `source_too_slow` and `timed_out`.
+        `media_filesize_too_large`, `video_file_live`, `source_unavailable`, `source_changed`, `source_too_slow` and
+        `timed_out`.
         """
         shown = public_url(url)
         with Pace(
@@ -69,7 +77,13 @@ class Web:
             ),
             long=lambda: PipelineError("timed_out", stage="ingest", seconds=round(self.longest_s)),
         ) as pace:
-            yield from _Download(web=self, url=url, max_bytes=max_bytes, pace=pace).blocks()
+            download = _Download(web=self, url=url, max_bytes=max_bytes, pace=pace)
+            try:
+                yield from download.blocks()
+            except PipelineError as error:
+                if error.code != "timed_out" or self.live or not download.endless:
+                    raise
+                raise live(f"it has not ended after {round(self.longest_s)} s") from error
 
 
 PUBLIC_WEB = Web()
@@ -93,6 +107,11 @@ class _Download:
     def tls(self) -> ssl.SSLContext:
         """Made when it is needed: to read all whom a system trusts takes a while."""
         return self.web.tls or ssl.create_default_context()
+
+    @property
+    def endless(self) -> bool:
+        """Bytes come, and nobody has said how many they are."""
+        return self.received > 0 and self.total is None
 
     def blocks(self) -> Iterator[bytes]:
         tries = 0
@@ -153,6 +172,8 @@ class _Download:
             first, total = self._range(reply)
         else:
             first, total = 0, _length(reply)
+        if total is None and not self.web.live:
+            _check_ends(reply)
         if self.received == 0:
             self.version, self.total = _version(reply), total
         elif not self._same(reply, total):
@@ -225,6 +246,15 @@ class _Download:
 
     def _changed(self) -> PipelineError:
         return PipelineError("source_changed", url=public_url(self.url))
+
+
+def _check_ends(reply: HTTPResponse) -> None:
+    """Raises `video_file_live` for a body without a length that says that it has no end."""
+    said = [name.lower() for name in reply.headers]
+    if any(name.startswith("icy-") for name in said):
+        raise live("a radio server sends it")
+    if reply.headers.get_content_type() == "multipart/x-mixed-replace":
+        raise live("picture after picture, as cameras send them")
 
 
 def _version(reply: HTTPResponse) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from string import Formatter
 
 Value = str | int | float
 
@@ -24,6 +25,12 @@ class ErrorSpec:
     """What to do next."""
     retryable: bool = False
     """True: the cause may pass, so the step backs off and tries again."""
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Names of the values that come with the error; others may come too."""
+        named = (name for text in (self.message, self.hint) for _, name, _, _ in Formatter().parse(text) if name)
+        return tuple(dict.fromkeys(named))
 
 
 def _catalogue(*specs: ErrorSpec) -> dict[str, ErrorSpec]:
@@ -56,6 +63,14 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
         retryable=True,
     ),
     ErrorSpec(
+        code="source_seal_broken",
+        message="The sealed URL of the source of asset {asset} cannot be opened: {reason}.",
+        hint="Give every worker the same REELWAY_SEAL_KEY (or none), with the keys of before after a comma, and keep "
+        "private/seal.key in the storage; then retry the asset, or send the request again under a new asset id.",
+        # Another worker may have the key.
+        retryable=True,
+    ),
+    ErrorSpec(
         code="source_too_slow",
         message="The source {url} came too slowly: less than {minimum_rate} bytes a second for {seconds} s.",
         hint="The step tries again by itself. Put the file on a faster server if this goes on.",
@@ -64,7 +79,7 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ErrorSpec(
         code="media_url_unsupported_format",
         message="The source is not a video or audio file that can be served (detected: {detected_format}).",
-        hint="Send MP4, MOV, MKV, WebM, MPEG-TS, AVI, FLV, MXF, OGG, MP3, WAV, FLAC or AAC.",
+        hint="Send one of: {supported_formats}.",
     ),
     ErrorSpec(
         code="media_url_file_broken",
@@ -88,17 +103,17 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ),
     ErrorSpec(
         code="video_file_live",
-        message="The source is a live stream.",
+        message="The source is a live stream ({reason}).",
         hint="Send a recording, or the finished file.",
     ),
     ErrorSpec(
         code="video_resolution_too_low",
-        message="The picture is {current_resolution}; at least {minimum_resolution} is needed.",
+        message="The picture is {current_resolution}; {minimum_resolution} to {maximum_resolution} is accepted.",
         hint="Send a larger picture.",
     ),
     ErrorSpec(
         code="video_resolution_too_high",
-        message="The picture is {current_resolution}; at most {maximum_resolution} is accepted.",
+        message="The picture is {current_resolution}; {minimum_resolution} to {maximum_resolution} is accepted.",
         hint="Send a smaller picture or raise the limit.",
     ),
     ErrorSpec(
@@ -113,12 +128,17 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ),
     ErrorSpec(
         code="video_duration_too_long",
-        message="The video lasts {current_duration} s; at most {maximum_duration} s are accepted.",
+        message="The video lasts {current_duration} s; {minimum_duration} to {maximum_duration} s are accepted.",
         hint="Send a shorter video or raise the limit.",
     ),
     ErrorSpec(
         code="video_filesize_too_large",
         message="The video has {current_size} bytes; at most {maximum_size} are accepted.",
+        hint="Send a smaller file or raise the size limit.",
+    ),
+    ErrorSpec(
+        code="audio_filesize_too_large",
+        message="The sound has {current_size} bytes; at most {maximum_size} are accepted.",
         hint="Send a smaller file or raise the size limit.",
     ),
     ErrorSpec(
@@ -128,8 +148,8 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ),
     ErrorSpec(
         code="audio_format_unsupported",
-        message="The sound format {format} is not supported ({supported_formats} are).",
-        hint="Convert the sound to AAC.",
+        message="The sound format {format} is not supported.",
+        hint="Send one of: {supported_formats}.",
     ),
     ErrorSpec(
         code="audio_duration_too_short",
@@ -138,8 +158,34 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ),
     ErrorSpec(
         code="audio_duration_too_long",
-        message="The sound lasts {current_duration} s; at most {maximum_duration} s are accepted.",
+        message="The sound lasts {current_duration} s; {minimum_duration} to {maximum_duration} s are accepted.",
         hint="Send a shorter recording or raise the limit.",
+    ),
+    # -- uploads ------------------------------------------------------------------------------------------------------
+    ErrorSpec(
+        code="upload_not_found",
+        message="No upload {upload} is under way or complete.",
+        hint="Start a new one: it was cancelled, has expired, its asset was deleted, it never was, or is another's.",
+    ),
+    ErrorSpec(
+        code="upload_incomplete",
+        message="Of the upload {upload} {missing} parts are missing ({parts}).",
+        hint="Ask for its parts: each missing one comes with a fresh URL. Send them and complete it again.",
+    ),
+    ErrorSpec(
+        code="upload_part_differs",
+        message="Part {part} of the upload {upload} is not the one that was meant: {detail}.",
+        hint="Ask for its parts, send this one again, and use the ETag of the answer.",
+    ),
+    ErrorSpec(
+        code="upload_completed",
+        message="The upload {upload} is complete.",
+        hint="Its parts are one object. To undo it, cancel the job of asset {asset} or delete the asset.",
+    ),
+    ErrorSpec(
+        code="upload_wrong_format",
+        message="The upload is no {relationship} that can be used.",
+        hint="Send one of: {supported_formats}.",
     ),
     # -- the request --------------------------------------------------------------------------------------------------
     ErrorSpec(
@@ -261,6 +307,11 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
         code="stage_out_of_memory",
         message="The {stage} process needed more than the {limit_bytes} bytes of memory that it may use.",
         hint="Raise the memory limit, or send a smaller picture.",
+    ),
+    ErrorSpec(
+        code="stage_out_of_time",
+        message="The {stage} process needed more than the {limit_s} s of processor time that it may use.",
+        hint="Raise REELWAY_CPU_LIMIT_S, or send a shorter file; one that is short may be made to waste time.",
     ),
     ErrorSpec(
         code="stage_failed",

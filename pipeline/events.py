@@ -9,16 +9,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.document import AssetDocument, SubtitleTrack
 from pipeline.job import EventDraft, Job
+from pipeline.tasks import AudioStream, MediaInfo, TextStream, VideoStream, as_data
+
+S = TypeVar("S", VideoStream, AudioStream, TextStream)
 
 STREAM = "reelway:events"
 PROGRESS_STREAM = "reelway:progress"
+MOST_LISTED = 8
+"""Streams of a kind that an event tells of."""
+LONGEST_TITLE = 64
+"""Characters of a stream's title in an event."""
 PREFIX = "dev.reelway"
 """Reverse-DNS prefix of the types; a setting may change it."""
 VERSION = "v1"
@@ -45,6 +53,16 @@ class AssetData(BaseModel):
     meta: dict[str, Any] = {}
     error: ErrorData | None = None
     missing: list[str] = Field(default=[], description="Optional steps that failed, or were given up by a cancel.")
+
+
+class IngestedData(AssetData):
+    """Data of `asset.ingested`: the document, and what was learned of the source."""
+
+    media: MediaInfo | None = None
+    """The short form of `private/<asset>/media.json`: no times of keyframes, short titles, few streams of a kind. Times
+    are seconds, times and rates are fractions (`30000/1001`), `notes` and `standard` are words."""
+    unlisted: int = 0
+    """Streams that only the long form has."""
 
 
 class StepData(BaseModel):
@@ -114,7 +132,7 @@ class Progress(BaseModel):
 
 EVENTS: Mapping[str, tuple[type[BaseModel], str]] = {
     "asset.accepted": (AssetData, "A request was accepted as a job; the asset's URLs are known."),
-    "asset.ingested": (AssetData, "The source lies in private storage and can be served."),
+    "asset.ingested": (IngestedData, "The source lies in private storage and can be served."),
     "asset.playable": (AssetData, "The doors lead to a complete presentation."),
     "asset.ready": (AssetData, "The job has ended well; `missing` names optional parts that failed."),
     "asset.updated": (AssetData, "The document changed; it comes whole, with its version."),
@@ -175,6 +193,7 @@ def asset_facts(
     key: str,
     error: Mapping[str, Any] | None = None,
     missing: list[str] | None = None,
+    media: MediaInfo | None = None,
 ) -> tuple[EventDraft, ...]:
     """The fact itself, if it has a name of its own, and `asset.updated` with the same document.
 
@@ -182,8 +201,27 @@ def asset_facts(
     """
     data: dict[str, Any] = {"job": job.id, "asset": document.model_dump(mode="json"), "meta": meta_of(job)}
     fact = {**data, **({"error": error} if error else {}), **({"missing": missing} if missing else {})}
+    fact |= media_facts(media) if media else {}
     updated = EventDraft(id=f"{job.id}.{key}.asset.updated", type="asset.updated", data=data)
     return (EventDraft(id=f"{job.id}.{key}.{type_}", type=type_, data=fact), updated) if type_ else (updated,)
+
+
+def media_facts(media: MediaInfo) -> dict[str, Any]:
+    """What `asset.ingested` says of the source: a few kilobytes, whatever it is."""
+    short = replace(
+        media,
+        keyframes=(),
+        video=_briefly(media.video) if media.video else None,
+        audio=tuple(_briefly(stream) for stream in media.audio[:MOST_LISTED]),
+        text=tuple(_briefly(stream) for stream in media.text[:MOST_LISTED]),
+        pictures=media.pictures[:MOST_LISTED],
+    )
+    unlisted = sum(max(len(streams) - MOST_LISTED, 0) for streams in (media.audio, media.text, media.pictures))
+    return {"media": as_data(short), "unlisted": unlisted}
+
+
+def _briefly(stream: S) -> S:
+    return replace(stream, title=stream.title and stream.title[:LONGEST_TITLE])
 
 
 def meta_of(job: Job) -> Any:

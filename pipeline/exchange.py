@@ -10,7 +10,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from http.client import HTTPConnection, HTTPException, HTTPResponse, IncompleteRead
+from http.client import BadStatusLine, HTTPConnection, HTTPException, HTTPResponse, IncompleteRead
 
 from pipeline.errors import PipelineError, Value
 from pipeline.guard import Place
@@ -30,7 +30,7 @@ def get(place: Place, headers: Mapping[str, str], *, tls: Trust, pace: Pace) -> 
     """The reply to `GET place`, its body unread.
 
     Raises, also while its body is read through `reading`: `source_unavailable` where trying again may help,
-    `media_url_not_accessible` where it will not, and whatever ended the pace.
+    `media_url_not_accessible` where it will not, `video_file_live`, and whatever ended the pace.
     """
     with ExitStack() as ending:
         with reading(place, pace):
@@ -38,7 +38,12 @@ def get(place: Place, headers: Mapping[str, str], *, tls: Trust, pace: Pace) -> 
             http = HTTPConnection(place.url.host, place.url.port)
             http.sock = connection
             http.request("GET", place.url.target, headers={"Host": place.url.authority, **headers})
-            reply = ending.enter_context(http.getresponse())
+            try:
+                reply = ending.enter_context(http.getresponse())
+            except BadStatusLine as error:
+                if str(error).startswith("ICY "):  # what radio servers said before they spoke HTTP
+                    raise live("a radio server sends it") from error
+                raise
         yield reply
 
 
@@ -73,6 +78,11 @@ def unavailable(
     params: dict[str, Value] = {"url": place.shown, "reason": reason}
     params |= {name: value for name, value in (("status", status), ("retry_after_s", retry_after_s)) if value}
     return PipelineError("source_unavailable", log=log, **params)
+
+
+def live(reason: str) -> PipelineError:
+    """What is sent has no end."""
+    return PipelineError("video_file_live", reason=reason)
 
 
 def _not_accessible(place: Place, reason: str, *, log: str | None = None) -> PipelineError:

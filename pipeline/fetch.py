@@ -6,9 +6,11 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
@@ -19,9 +21,11 @@ from pipeline.download import PUBLIC_WEB, Web
 from pipeline.errors import PipelineError
 from pipeline.ports import Moved, ObjectNotFound, PreconditionFailed, Storage, StoredObject
 from pipeline.storage.buckets import NO_BUCKETS, Buckets
+from pipeline.storage.folder import HIDDEN
 from pipeline.tasks import IngestTask
 
 _BLOCK = 8 * 1024**2
+_AREAS = (keys.PRIVATE, keys.PUBLIC)
 _WORTH_A_THREAD = 64 * 1024
 """Bytes that take longer to count than to hand over."""
 
@@ -40,18 +44,20 @@ def fetch(
     `local`: files of this machine may be sources. `moved` is called again and again while bytes move; what it raises
     ends the fetch. Raises what is said of the door: `Web.blocks`, `Buckets.blocks`; of every one
     `media_url_not_accessible`, `media_url_file_broken` (empty), `media_filesize_too_large`, and `source_differs` where
-    another file lies under that key.
+    another file lies under that key; of a file `source_forbidden` (what we store ourselves) and `source_changed`.
     """
     path = local_file(task.url)
     if path is None:
+        web = replace(web, live=task.limits.live)
         door = buckets.blocks if task.url.lower().startswith("s3:") else web.blocks
         return _brought(storage, task) or _bring(storage, task, door, moved)
     if not local:
-        raise _not_accessible(task.url, "no file of the workers' machines is a source here")
+        raise not_accessible(task.url, "no file of the workers' machines is a source here")
+    check_foreign(storage, path, task.url)
     return _from_file(storage, task, path, moved)
 
 
-def _not_accessible(url: str, reason: str, *, log: str | None = None) -> PipelineError:
+def not_accessible(url: str, reason: str, *, log: str | None = None) -> PipelineError:
     return PipelineError("media_url_not_accessible", url=public_url(url), reason=reason, log=log)
 
 
@@ -122,7 +128,7 @@ def _counted(blocks: Iterator[bytes], digest: hashlib._Hash) -> Generator[bytes]
 
 
 def _from_file(storage: Storage, task: IngestTask, path: Path, moved: Moved) -> str:
-    size = _readable_size(path, task.url)
+    size = readable_size(path, task.url)
     if size == 0:
         raise PipelineError("media_url_file_broken")
     if task.limits.max_bytes is not None and size > task.limits.max_bytes:
@@ -130,18 +136,44 @@ def _from_file(storage: Storage, task: IngestTask, path: Path, moved: Moved) -> 
     try:
         return _stored(storage, task, path, moved)
     except OSError as error:  # it was there a moment ago
-        raise _not_accessible(task.url, "it went while it was read", log=str(error)) from error
+        raise not_accessible(task.url, "it went while it was read", log=str(error)) from error
 
 
 def _stored(storage: Storage, task: IngestTask, path: Path, moved: Moved) -> str:
-    """Store the file, or see that it is the one that is stored. Returns its checksum."""
+    """Store the file, or see that it is the one that is stored. Returns the checksum of what is stored."""
+    check_same = partial(_check_unchanged, path, _state(path), task.url)
+
+    def moved_on() -> None:
+        moved()
+        check_same()
+
     try:
-        storage.put(task.source, path, absent=True, moved=moved)
+        if storage.local_path(task.source) is not None:  # a copy of a file may share its blocks
+            stored = storage.put(task.source, path, absent=True, moved=moved_on)
+            return _sha256(_stored_blocks(storage, stored), moved)
+        digest = hashlib.sha256()
+        with closing(_counted(_blocks(path, check_same), digest)) as blocks:
+            storage.put(task.source, blocks, absent=True, moved=moved)
+        return digest.hexdigest()
     except PreconditionFailed:  # an earlier attempt brought it, or somebody brought something else
-        checksum = _sha256(_blocks(path), moved)
+        checksum = _sha256(_blocks(path, check_same), moved)
         _check_same(storage, task, path.stat().st_size, checksum, moved)
         return checksum
-    return _sha256(_blocks(path), moved)
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    """What tells that a file is another one, or is being written to."""
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _check_unchanged(path: Path, before: tuple[int, int, int], url: str) -> None:
+    try:
+        now = _state(path)
+    except OSError as error:
+        raise not_accessible(url, "it went while it was read", log=str(error)) from error
+    if now != before:
+        raise PipelineError("source_changed", url=public_url(url))
 
 
 def _check_same(storage: Storage, task: IngestTask, size: int, checksum: str, moved: Moved) -> None:
@@ -166,10 +198,13 @@ def _stored_blocks(storage: Storage, stored: StoredObject) -> Iterator[bytes]:
         yield storage.get(stored.key, offset, _BLOCK)
 
 
-def _blocks(path: Path) -> Iterator[bytes]:
+def _blocks(path: Path, check_same: Callable[[], None]) -> Iterator[bytes]:
+    """The bytes of a file; who stores them never hears the end of one that changed meanwhile."""
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
+            check_same()
             yield block
+    check_same()
 
 
 def _sha256(blocks: Iterable[bytes], moved: Moved) -> str:
@@ -190,14 +225,30 @@ def local_file(url: str) -> Path | None:
     return None
 
 
-def _readable_size(path: Path, url: str) -> int:
+def check_foreign(storage: Storage, path: Path, url: str) -> None:
+    """Raises `source_forbidden` where a file is one of the storage's own: it belongs to another asset.
+
+    However it is written: what counts are the folders in which it lies in the end.
+    """
+    areas = [area for area in map(storage.local_path, _AREAS) if area is not None]
+    areas += [area.with_name(HIDDEN) for area in areas[:1]]
+    try:
+        folders = path.resolve().parents
+        found = any(folder.samefile(area) for area in areas if area.exists() for folder in folders)
+    except (OSError, ValueError, RuntimeError):  # a NUL in the name, a loop of links
+        raise not_accessible(url, "there is no such file") from None
+    if found:
+        raise PipelineError("source_forbidden", url=public_url(url), reason="what is stored there belongs to an asset")
+
+
+def readable_size(path: Path, url: str) -> int:
     """Size in bytes of a regular file that may be read."""
     try:
         status = path.stat()
     except (OSError, ValueError):  # also a NUL in the name
-        raise _not_accessible(url, "there is no such file") from None
+        raise not_accessible(url, "there is no such file") from None
     if not stat.S_ISREG(status.st_mode):
-        raise _not_accessible(url, "it is no regular file")
+        raise not_accessible(url, "it is no regular file")
     if not os.access(path, os.R_OK):
-        raise _not_accessible(url, "it may not be read")
+        raise not_accessible(url, "it may not be read")
     return status.st_size

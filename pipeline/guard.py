@@ -14,6 +14,7 @@ import re
 import socket
 import unicodedata
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from urllib.parse import quote, urljoin
@@ -85,8 +86,8 @@ class Allowance:
         networks, hosts = [], set()
         words = [word.strip() for word in text.split(",") if word.strip()]
         for number, word in enumerate(words, start=1):
-            if "/" in word or plain(word) is not None:
-                networks.append(ip_network(word))
+            if (network := _network(word)) is not None:
+                networks.append(network)
             elif _HOST.fullmatch(word.lower()):
                 hosts.add(word.lower())
             else:
@@ -97,6 +98,12 @@ class Allowance:
         return one_host(address) and (
             public(address) or host in self.hosts or any(address in network for network in self.networks)
         )
+
+
+def _network(word: str) -> Network | None:
+    with suppress(ValueError):  # whose words would show it all, and it may be a URL with a password
+        return ip_network(word) if "/" in word or plain(word) is not None else None
+    return None
 
 
 NOTHING_MORE = Allowance()

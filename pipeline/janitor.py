@@ -27,11 +27,16 @@ from pipeline import keys
 from pipeline.errors import PipelineError
 from pipeline.ports import Clock, JobStore, ObjectNotFound, Storage, StoredObject
 from pipeline.presentation.publish import behind, mend, named
+from pipeline.standing import jobs_of
+from pipeline.upload_record import State, Upload, of_asset
 
 GRACE_S = 24 * 3600.0
 """Longer than any attempt, any publication, and any pause between an upload and its request."""
 RECEIPTS_S = 7 * 24 * 3600.0
 """The receipts of a job are read while it runs, to publish what its steps made; then they are kept for people."""
+
+LATE_MS = 3_600_000
+"""An upload that is being completed when its time is over still has so long."""
 
 
 class Reason(enum.StrEnum):
@@ -54,9 +59,9 @@ class Reason(enum.StrEnum):
     DOOR = "door"
     """Doors that led to an earlier version; they were moved, nothing was removed."""
     UPLOAD = "upload"
-    """Parts of objects that nobody completed, of any asset."""
+    """An upload that was neither completed nor cancelled in its time, and parts of objects that nobody completed."""
     UNREADABLE = "unreadable"
-    """A version has a form that is not known here: the asset was left alone."""
+    """A version or an upload has a form that is not known here: the asset was left alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,10 +131,11 @@ class Janitor:
 
         Memory is one asset's listing, however many there are.
         """
+        # The parts before the records, which say whose they are.
+        if count := self.storage.sweep_uploads(self.grace_s, abandoned=self._abandoned, dry_run=self.dry_run):
+            yield Finding(reason=Reason.UPLOAD, objects=count)
         for held in belongings(self.storage):
             yield from self.look_after(held)
-        if count := self.storage.sweep_uploads(self.grace_s, dry_run=self.dry_run):
-            yield Finding(reason=Reason.UPLOAD, objects=count)
 
     def look_after(self, held: Belongings) -> Iterator[Finding]:
         """One asset."""
@@ -137,7 +143,7 @@ class Janitor:
         if self.open_jobs(held.asset):
             return
         try:
-            versions = named(self.storage, held.asset)
+            findings = self._findings(held)
         except ObjectNotFound:  # it is being deleted this very moment
             return
         except (PipelineError, ValueError, LookupError, TypeError) as error:
@@ -145,16 +151,19 @@ class Janitor:
                 raise
             yield Finding(reason=Reason.UNREADABLE, asset=held.asset, objects=len(held.objects))
             return
-        if _to_be_finished(held):
-            findings = self._unburied(held)
-        elif versions:
-            names = frozenset().union(*versions.values())
-            findings = (*self._unnamed(held, names), *self._doors(held.asset, max(versions)))
-        else:
-            findings = self._orphaned(held)
         yield from (finding for finding in findings if self._settle(finding, jobs))
 
     # -- what is found ------------------------------------------------------------------------------------------------
+
+    def _findings(self, held: Belongings) -> tuple[Finding, ...]:
+        """Raises `schema_newer`, and whatever comes of reading what is broken."""
+        versions = named(self.storage, held.asset)
+        if _to_be_finished(held):
+            return self._unburied(held)
+        if not versions:
+            return self._orphaned(held) or tuple(self._expired(held))
+        names = frozenset().union(*versions.values())
+        return (*self._expired(held), *self._unnamed(held, names), *self._doors(held.asset, max(versions)))
 
     def _unburied(self, held: Belongings) -> tuple[Finding, ...]:
         """What is left of a deleted asset. What came after the tombstone came from a zombie, and may still grow."""
@@ -169,6 +178,8 @@ class Janitor:
     def _orphaned(self, held: Belongings) -> tuple[Finding, ...]:
         known = held.find(keys.tombstone(held.asset)) or self.store.asset(held.asset) is not None
         if known or held.referenced or not self._older(held.objects, self.grace_s):
+            return ()
+        if any(map(self._alive, self._uploads(held))):
             return ()
         prefixes = (*_public(held.asset), f"{keys.PRIVATE}/{held.asset}/", f"{keys.PRIVATE}/{held.asset}.")
         return (_finding(Reason.ORPHAN, held, prefixes, held.objects),)
@@ -191,6 +202,49 @@ class Janitor:
     def _older(self, objects: tuple[StoredObject, ...], seconds: float) -> bool:
         newest = max((stored.modified_ms for stored in objects), default=0)
         return newest < self.clock.now_ms() - seconds * 1000
+
+    # -- uploads ------------------------------------------------------------------------------------------------------
+
+    def _abandoned(self, key: str, handle: str) -> bool | None:
+        """Whether the upload to which these parts belong was given up; None: they belong to none, or it is gone."""
+        asset = keys.owner(key)
+        try:
+            uploads = tuple(of_asset(self.storage, asset)) if asset else ()
+        except PipelineError as error:
+            if error.code != "schema_newer":
+                raise
+            return False  # they may be of the one that cannot be read here
+        for upload in uploads:
+            if upload.handle == handle:
+                return upload.state is State.COMPLETED or not self._alive(upload)
+        return None
+
+    def _alive(self, upload: Upload) -> bool:
+        return upload.alive(self.clock.now_ms() - LATE_MS)
+
+    def _uploads(self, held: Belongings) -> Iterator[Upload]:
+        return of_asset(self.storage, held.asset) if held.below(keys.uploads(held.asset)) else iter(())
+
+    def _expired(self, held: Belongings) -> Iterator[Finding]:
+        """Uploads whose time is over. What was completed stays; what broke off in the middle of it goes."""
+        for upload in self._uploads(held):
+            if not self._alive(upload):
+                record = keys.upload(held.asset, upload.id)
+                prefixes = (upload.key, record) if self._is_left_over(held, upload) else (record,)
+                yield _finding(Reason.UPLOAD, held, prefixes, held.below(*prefixes))
+
+    def _is_left_over(self, held: Belongings, upload: Upload) -> bool:
+        """What lies under its key came of a completion that broke off, and nobody reads it: the jobs of the asset have
+        their source from elsewhere."""
+        if upload.state is State.COMPLETED:
+            return False
+        if upload.relationship is not None:  # only a complete one is ever used
+            return True
+        below = held.below(upload.key)  # `a.mp` begins `a.mp4`, and what is deleted is a prefix
+        if [stored.key for stored in below] != [upload.key]:
+            return False
+        sources = {job.source for job in jobs_of(self.store, self.storage, held.asset)} - {""}
+        return bool(sources) and upload.key not in sources
 
     # -- what is done -------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.tasks import USUAL_LIMITS, Blueprint, Limits
 
-SCHEMA = 1
+SCHEMA = 2
 """Schema of the record; a worker that meets a newer one leaves the step alone."""
 
 JOB_LEVEL = "@"
@@ -269,6 +269,9 @@ class Job:
     held: bool = False
     """None of its steps begins until somebody releases it; what runs goes on."""
     request: Mapping[str, Any] = field(default_factory=dict)
+    """As it was asked; of the source's URL what may be shown."""
+    sealed: str | None = field(default=None, repr=False)
+    """The source's whole URL (`pipeline.seal`); empty once ingest has brought it. None: the request holds all of it."""
     profile: Mapping[str, Any] = field(default_factory=dict)
     """The profile as it was at acceptance: a later change of the file changes nothing here."""
     limits: Limits = USUAL_LIMITS
@@ -286,6 +289,11 @@ class Job:
     ended_ms: int | None = None
     steps: Mapping[str, Step] = field(default_factory=dict)
     schema: int = SCHEMA
+
+    @property
+    def fetched(self) -> bool:
+        """Its source lies where it shall, and its URL was erased: it cannot be fetched again."""
+        return self.sealed == ""
 
     @property
     def statuses(self) -> Mapping[str, Status]:

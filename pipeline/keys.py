@@ -9,7 +9,7 @@ import hashlib
 import re
 from datetime import date
 
-from pipeline.tasks import AudioRendition, Rung, Timeline, to_json
+from pipeline.tasks import AudioRendition, AudioTask, Rung, TranscodeTask, to_json
 
 PRIVATE = "private"
 PUBLIC = "transcoded"
@@ -17,6 +17,8 @@ PUBLIC = "transcoded"
 EVENTS = f"{PRIVATE}/archive/events/"
 """Folder of the archive: no asset's id has seven letters."""
 HORIZON = f"{PRIVATE}/archive/horizon.json"
+SEAL_KEY = f"{PRIVATE}/seal.key"
+"""The key that seals the URLs of sources, where the settings have none; no asset's id has four letters."""
 
 _OWNER = re.compile(
     rf"(?:{PRIVATE}/|{PUBLIC}/)([A-Za-z0-9]{{11}}|[0-9a-fA-F]{{8}}(?:-[0-9a-fA-F]{{4}}){{3}}-[0-9a-fA-F]{{12}})[./]"
@@ -62,9 +64,44 @@ def media(asset: str) -> str:
     return f"{PRIVATE}/{asset}/media.json"
 
 
+def text(asset: str, name: str) -> str:
+    """A text that the source brought, as ingest wrote it."""
+    return f"{PRIVATE}/{asset}/text/{name}"
+
+
 def brought(asset: str) -> str:
     """What was stored as the source, and from where: an attempt that comes later need not bring it again."""
     return f"{PRIVATE}/{asset}/brought.json"
+
+
+def of_source(asset: str) -> tuple[str, ...]:
+    """What goes or stays with the source in the asset's private folder, histories among it."""
+    return (media(asset), text(asset, ""), brought(asset), place(asset), histories(asset), uploads(asset))
+
+
+def uploads(asset: str) -> str:
+    """Folder of what is brought in parts: a record of each upload, and related files."""
+    return f"{PRIVATE}/{asset}/uploads/"
+
+
+def upload(asset: str, id_: str) -> str:
+    """The record of an upload: what its start was told."""
+    return f"{uploads(asset)}{id_}.json"
+
+
+def related(asset: str, id_: str, suffix: str) -> str:
+    """A file that somebody brought to an asset that is there: a subtitle, a thumbnail."""
+    return f"{uploads(asset)}{id_}.{suffix}"
+
+
+def place(asset: str) -> str:
+    """Where a source lies that was not brought into storage, and which content is meant."""
+    return f"{PRIVATE}/{asset}/place.json"
+
+
+def is_ours(source: str) -> bool:
+    """The source is an object of this storage; else it is the name of a place elsewhere."""
+    return source.startswith(f"{PRIVATE}/")
 
 
 def claim(asset: str) -> str:
@@ -126,7 +163,12 @@ def dash_door(asset: str) -> str:
     return f"{PUBLIC}/{asset}/video.mpd"
 
 
-def recipe(rendition: Rung | AudioRendition, timeline: Timeline, encoder: str, source_sha256: str) -> str:
-    """Name of everything that decides the bytes of a track: source, rung, encoder build and grid."""
-    text = "\n".join((to_json(rendition), to_json(timeline), encoder, source_sha256))
+def recipe(rendition: Rung | AudioRendition, task: TranscodeTask | AudioTask) -> str:
+    """Name of everything that decides the bytes of a track: source, what is known of it, rung, encoder build and grid.
+
+    What is known counts as the bytes do: a picture that an older ingest took for SDR is another one.
+    """
+    # A sound's rendition holds its stream.
+    picture = to_json(task.video) if isinstance(task, TranscodeTask) else ""
+    text = "\n".join((to_json(rendition), picture, to_json(task.timeline), task.encoder, task.source_sha256))
     return hashlib.sha256(text.encode()).hexdigest()[:12]

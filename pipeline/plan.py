@@ -142,7 +142,12 @@ def _smallest_box(pixels: int) -> str:
 
 def audio_renditions(media: MediaInfo, profile: Profile) -> tuple[AudioRendition, ...]:
     return tuple(
-        AudioRendition(track=f"audio-{number}-{stream.language.lower()}", stream=stream, bitrate=profile.audio.bitrate)
+        AudioRendition(
+            track=f"audio-{number}-{stream.language.lower()}",
+            stream=stream,
+            bitrate=profile.audio.bitrate,
+            loudness=profile.audio.loudness,
+        )
         for number, stream in enumerate(media.audio, start=1)
     )
 
@@ -200,7 +205,8 @@ def _ingest_task(job: Job, _args: Mapping[str, Any]) -> Task:
         asset=job.asset,
         url=str(job.request.get("url", "")),
         source=_source(job),
-        known="url" not in job.request,
+        known="url" not in job.request or job.fetched,
+        in_place=bool(job.request.get("in_place")),
         limits=job.limits,
     )
 

@@ -178,6 +178,76 @@ class ObjectNotFound(Exception):
     """There is no object under this key."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class StoredPart:
+    """One part of an object that others bring piece by piece."""
+
+    number: int
+    """From 1."""
+    size: int
+    """Bytes."""
+    etag: str
+    """What the one who brought it was answered; in a folder the MD5 of its bytes, hex."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """An object that is being brought in parts."""
+
+    key: str
+    handle: str
+    age_s: float
+    """Since it was begun; in a folder since it was last written to."""
+
+
+class Multipart(Protocol):
+    """Objects that others bring in parts, with nothing but a URL for each. Raises what `Storage` raises.
+
+    Parts are in no listing and are no object; a part brought again takes the place of the one before.
+    """
+
+    def begin(self, key: str, name: str) -> str:
+        """Begin what becomes the object `key` when it is complete. Returns a handle, which is no secret.
+
+        `name` tells this object from any other that was brought to the same key.
+        """
+
+    def url(self, key: str, handle: str, number: int, size: int, expires_s: int) -> str:
+        """Where to bring part `number`: a URL to PUT just so many bytes to, without credentials until it expires; or a
+        `file:` URL, which takes any."""
+
+    def parts(self, key: str, handle: str, number: int | None = None) -> Iterator[StoredPart]:
+        """The parts that are there by their numbers, or those of one number. Raises `ObjectNotFound` where the handle
+        leads to nothing: it was completed, or given up.
+
+        A server may keep several parts of one number, all of which differ; the last that came stands last.
+        """
+
+    def complete(self, key: str, handle: str, name: str, parts: Sequence[StoredPart]) -> StoredObject:
+        """Make the object of these parts, create-only. Asked again, by whoever, it answers the same.
+
+        Raises `PreconditionFailed` where another object has the key, and `ObjectNotFound` where the handle leads to
+        nothing, or a part with that etag is not there (any more).
+        """
+
+    def completed(self, key: str, handle: str, name: str) -> StoredObject | None:
+        """The object, if it is the one that was begun with this name."""
+
+    def abort(self, key: str, handle: str) -> None:
+        """Throw away what is left of the parts. None there is fine."""
+
+    def begun(self) -> Iterator[Begun]:
+        """Everything that was begun in our areas, and neither completed nor given up."""
+
+
+Abandoned = Callable[[str, str], bool | None]
+"""Whether the object of this key and handle was given up by whoever began it; None: nobody knows, its age decides."""
+
+
+def nobody_knows(_key: str, _handle: str) -> bool | None:
+    return None
+
+
 Body = bytes | Path | Iterator[bytes]
 """What is stored as an object."""
 Moved = Callable[[], None]
@@ -226,9 +296,14 @@ class Storage(Protocol):
     def presign(self, key: str, expires_s: int) -> str:
         """A URL that reads the object without credentials until it expires."""
 
-    def sweep_uploads(self, older_than_s: float, *, dry_run: bool = False) -> int:
-        """Throw away what was written of objects that nobody completed and that were begun (in a folder: last written
-        to) longer ago than `older_than_s`; returns how many. `dry_run`: only count them."""
+    def sweep_uploads(self, older_than_s: float, *, abandoned: Abandoned = nobody_knows, dry_run: bool = False) -> int:
+        """Throw away what was written of objects that nobody completed: those that are `abandoned`, and those of which
+        it does not know and that were begun (in a folder: last written to) longer ago than `older_than_s`. Returns how
+        many. `dry_run`: only count them."""
 
     def local_path(self, key: str) -> Path | None:
         """Where the object lies on this machine, for reading only; None where it has no path."""
+
+    @property
+    def multipart(self) -> Multipart:
+        """Objects that others bring in parts."""

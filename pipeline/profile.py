@@ -48,6 +48,9 @@ class AudioProfile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     bitrate: Annotated[int, Field(gt=0, description="Bits a second of a stereo track.")]
+    loudness: Annotated[
+        float | None, Field(ge=-40, le=-5, description="Integrated loudness in LUFS (EBU R128); null: as it is.")
+    ] = None
 
 
 class Profile(BaseModel):

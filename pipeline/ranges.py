@@ -12,13 +12,20 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 from pipeline.errors import PipelineError
 from pipeline.media.handle import BLOCK, LONGEST, REFUSED, REPLY, REQUEST, exactly
-from pipeline.ports import Moved, Storage, StoredObject
+from pipeline.ports import Moved, StoredObject
 
 _LONGEST_WAIT_S = 0.5
 """For a storage that still answers when nobody wants to know any more."""
+
+
+class Readable(Protocol):
+    """A storage, as far as it is needed here; or one object of another."""
+
+    def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes: ...
 
 
 class Served:
@@ -27,8 +34,8 @@ class Served:
     `moved` is told of every range that came, from that thread: a slow storage is not a stalled stage.
     """
 
-    def __init__(self, storage: Storage, stored: StoredObject, moved: Moved) -> None:
-        self.name = stored.key.rpartition("/")[2]
+    def __init__(self, storage: Readable, stored: StoredObject, moved: Moved, *, name: str = "") -> None:
+        self.name = name or stored.key.rpartition("/")[2]
         self.size = stored.size
         self.requests = 0
         self.bytes_read = 0

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline import document as documents
+from pipeline import keys
 from pipeline.acceptance import is_there
 from pipeline.conductor import Conductor
 from pipeline.document import AssetDocument
@@ -150,7 +151,7 @@ class Reconciliation:
 
     def _from_nothing(self, found: Standing) -> AssetDocument:
         """Of an asset whose first job had published and not ended: what was asked is lost, what was made is not."""
-        request = ProcessRequest(asset_id=found.asset, url=found.source or "")
+        request = ProcessRequest(asset_id=found.asset, url=found.source or keys.source(found.asset, ""))
         now = self.conductor.clock.now_ms()
         return documents.not_started(request, resolutions=(), base_url=self.conductor.base_url, now_ms=now)
 

@@ -25,6 +25,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from pipeline.job import Priority
 
@@ -47,6 +48,16 @@ def new_request_id() -> str:
     return uuid.uuid4().hex
 
 
+def new_upload_id(asset: str) -> str:
+    """`<asset>_<16 hex>`: whoever has it knows where the upload's record lies."""
+    return f"{asset}_{secrets.token_hex(8)}"
+
+
+def asset_of(upload: str) -> str:
+    """The asset that an upload was begun for; nonsense where it is no id of an upload."""
+    return upload.rpartition("_")[0]
+
+
 def _asset_id(value: str) -> str:
     if not _ASSET_ID.fullmatch(value):
         raise ValueError("an asset id is 11 characters of [A-Za-z0-9], or a UUID")
@@ -65,7 +76,8 @@ ExpireAt = Annotated[
 class Wish(BaseModel):
     """What every request has."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    # Inputs stay out of the errors: a URL may hold a secret.
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True)
 
     type: str
     id: RequestId = Field(default_factory=new_request_id)
@@ -131,8 +143,13 @@ class ProcessRequest(Wish):
     asset_id: AssetId = Field(default_factory=new_asset_id)
     priority: Priority = Priority.STANDARD
     expire_at: ExpireAt = 0
-    url: str
+    url: str = ""
     """Where the source is: an http(s) URL, `s3://bucket/key`, or a file of the workers' machine where they allow it."""
+    upload: RequestId | None = None
+    """Instead of `url`: a complete upload, which was begun for this asset id and `orig_filename`."""
+    in_place: bool = False
+    """Make no copy of the source: it is read where it lies, an object of a bucket (or an absolute path), and must stay
+    there as it is for as long as anything is to be made of it. Deleting the asset leaves it alone."""
     title: str | None = None
     resolutions: Resolutions = ()
     """Asked rungs; empty: those of the profile."""
@@ -145,6 +162,22 @@ class ProcessRequest(Wish):
     parent_id: str | None = None
     external_id: str | None = None
     orig_filename: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ProcessRequest:
+        if not self.url and self.upload is None:
+            raise PydanticCustomError("not_provided", "say where the source is: either url or upload", {"field": "url"})
+        if self.url and self.upload is not None:
+            raise ValueError("say where the source is: either url or upload")
+        if self.upload is not None and asset_of(self.upload) != self.asset_id:
+            raise ValueError("upload was begun for another asset_id")
+        return self
+
+    @model_validator(mode="after")
+    def _stays_somewhere(self) -> ProcessRequest:
+        if self.in_place and not self.url.lower().startswith(("s3://", "/", "file:///")):
+            raise ValueError("in_place needs a url that is s3://bucket/key, or an absolute path of the workers")
+        return self
 
     @model_validator(mode="after")
     def _language_of_something(self) -> ProcessRequest:
@@ -322,7 +355,7 @@ _MODELS: tuple[type[Wish], ...] = (
 REQUESTS: Mapping[str, type[Wish]] = {str(model.model_fields["type"].default): model for model in _MODELS}
 """The model of every request, by its type."""
 
-_REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
+_REQUEST: TypeAdapter[Request] = TypeAdapter(Request, config=ConfigDict(hide_input_in_errors=True))
 
 
 def parse_request(text: str | bytes) -> Request:
@@ -347,6 +380,15 @@ def jobs_of(request: Request) -> tuple[str, ...]:
     if isinstance(request, CancelRequest | HoldRequest | ReleaseRequest | PrioritizeRequest):
         return ()
     return (request.id,)
+
+
+def first_missing_field(error: ValidationError) -> str | None:
+    """The field whose lack is the first thing that is wrong; None where something else is."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    lacks = {"union_tag_not_found": ("type",), "not_provided": (first.get("ctx", {}).get("field"),), "missing": ()}
+    if first["type"] not in lacks:
+        return None
+    return ".".join(str(part) for part in (*first["loc"], *lacks[first["type"]]) if part not in REQUESTS)
 
 
 def first_wrong_field(error: ValidationError) -> str:

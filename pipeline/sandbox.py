@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ _KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_
 _PR_SET_DUMPABLE = 4
 _ANSWER_S = 30.0
 """A nursery that is silent for so long stands still; the slowest answer is its first one, after it has loaded."""
+_LONGEST_LOG = 4 * 1024**2
+"""Bytes of what a child has written into its log, before it begins anew."""
 _LONGEST_MESSAGE = 64 * 1024**2
 """Bytes of one message of a child, far beyond the facts of a film of a day (200 bytes a segment and rung)."""
 
@@ -42,6 +44,8 @@ class ChildLimits:
     """Address space."""
     file_bytes: int = 4 * 1024**3
     """Size of one written file."""
+    cpu_s: int = 24 * 3600
+    """Seconds of processor time, of all its threads."""
 
 
 class ChildKilled(Exception):
@@ -54,7 +58,7 @@ class Child:
     def __init__(self, nursery: Nursery, scratch: Path, handles: Sequence[Served] = ()) -> None:
         self._nursery = nursery
         self._handles = tuple(handles)
-        self._log = (scratch / f"child-{os.urandom(4).hex()}.log").open("w+b")
+        self._log = (scratch / f"child-{os.urandom(4).hex()}.log").open("a+b")
         self._channel, theirs = socket.socketpair()
         try:
             descriptors = [theirs.fileno(), self._log.fileno(), *(handle.fileno() for handle in self._handles)]
@@ -70,8 +74,12 @@ class Child:
         """How it ended; None also where nobody can say."""
         self.network: str | None = None
         """`none` or `open`, once the child has said it."""
+        self.held: Mapping[str, bool] = {}
+        """What confines it (`pipeline.stages.confinement.Held`), once the child has said it."""
         self.cpu_s = 0.0
         """User and system seconds of the whole process, once it has answered."""
+        self.peak_bytes = 0
+        """The most memory that was resident, once it is closed; 0 where nobody can say."""
 
     def run(
         self, stage: str, task: str, inputs: Mapping[str, Given], out: Path, limits: ChildLimits
@@ -87,14 +95,14 @@ class Child:
             "task": task,
             "inputs": {name: self._input(given) for name, given in inputs.items()},
             "out": str(out),
-            "limits": {"memory_bytes": limits.memory_bytes, "file_bytes": limits.file_bytes},
+            "limits": asdict(limits),
         }
         with contextlib.suppress(OSError):  # a child that is gone already shows below
             self._channel.sendall(json.dumps(order).encode() + b"\n")
         answered = False
         for message in self._messages():
             if "hello" in message:
-                self.network = message["hello"]["network"]
+                self._met(message["hello"])
             elif "error" in message:
                 error = PipelineError.from_document(message["error"])
                 error.log = f"{message.get('log', '')}\n{self.log_tail()}".strip()
@@ -104,7 +112,11 @@ class Child:
                 self.cpu_s = message.get("cpu_s", self.cpu_s)
                 yield message
         if not answered:
-            raise self._ended(stage)
+            raise self._ended(stage, limits)
+
+    def _met(self, hello: dict[str, Any]) -> None:
+        self.network = str(hello.pop("network"))
+        self.held = hello
 
     def _input(self, given: Given) -> str | dict[str, Any]:
         if isinstance(given, Path):
@@ -113,13 +125,15 @@ class Child:
 
     def hello(self) -> str:
         """Wait until the child has loaded; returns whether it has a network (`none` or `open`)."""
-        return next(str(message["hello"]["network"]) for message in self._messages() if "hello" in message)
+        self._met(next(message["hello"] for message in self._messages() if "hello" in message))
+        return str(self.network)
 
     def _messages(self) -> Iterator[dict[str, Any]]:
         buffer = bytearray()
         with selectors.DefaultSelector() as selector:
             selector.register(self._channel, selectors.EVENT_READ)
             while True:
+                self._cut_log()
                 if not selector.select(timeout=0.5):
                     yield {}
                     continue
@@ -135,7 +149,7 @@ class Child:
                         continue
                 return
 
-    def _ended(self, stage: str) -> Exception:
+    def _ended(self, stage: str, limits: ChildLimits) -> Exception:
         """Why a child without an answer ended."""
         with contextlib.suppress(ProcessLookupError):
             # One that died is a zombie by now, and keeps its status; one that only closed its channel must not linger.
@@ -149,7 +163,16 @@ class Child:
         name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         if name == "SIGKILL":  # not ours: a person's, or the system's when memory ran out
             return PipelineError("stage_interrupted", stage=stage, log=self.log_tail())
+        if name == "SIGVTALRM":
+            return PipelineError("media_url_file_broken", log=f"it cannot be opened in time\n{self.log_tail()}")
+        if name == "SIGXCPU":
+            return PipelineError("stage_out_of_time", stage=stage, limit_s=limits.cpu_s, log=self.log_tail())
         return PipelineError("stage_crashed", stage=stage, reason=name, log=self.log_tail())
+
+    def _cut_log(self) -> None:
+        """A damaged file may be worth a line a frame."""
+        if os.fstat(self._log.fileno()).st_size > _LONGEST_LOG:
+            os.ftruncate(self._log.fileno(), 0)
 
     def log_tail(self, lines: int = 200) -> str:
         """The last lines that the child wrote."""
@@ -179,7 +202,8 @@ class Child:
     def _reap(self) -> int | None:
         with self._lock:
             if not self._reaped:
-                self._status = self._nursery.reap(self.pid, self._generation)
+                ended = self._nursery.reap(self.pid, self._generation)
+                self._status, self.peak_bytes = ended if ended is not None else (None, 0)
                 self._reaped = True
             return self._status
 
@@ -230,12 +254,15 @@ class Nursery:
                 self._build = self._ask({"build": 1})["build"]
         return self._build
 
-    def reap(self, pid: int, generation: int) -> int | None:
-        """Wait for the end of a child; returns its wait status, None where its nursery died, and the child with it."""
+    def reap(self, pid: int, generation: int) -> tuple[int, int] | None:
+        """Wait for the end of a child; returns its wait status and the most bytes that were resident.
+
+        None where its nursery died, and the child with it.
+        """
         with contextlib.suppress(OSError, ValueError), self._lock:
             if generation == self._generation:
-                status: int = self._ask({"reap": pid})["status"]
-                return status
+                ended = self._ask({"reap": pid})
+                return ended["status"], ended["peak_bytes"]
         return None
 
     def close(self) -> None:
@@ -262,7 +289,8 @@ class Nursery:
         environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
         private = {"HOME": str(self.scratch), "TMPDIR": str(self.scratch), "PYTHONDONTWRITEBYTECODE": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.stages", str(theirs.fileno())],
+            # -P: what lies in the scratch folder is never taken for a module.
+            [sys.executable, "-P", "-m", "pipeline.stages", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             cwd=self.scratch,

@@ -7,15 +7,16 @@ jobs, with the document at the end of each; its presentations; and the tombstone
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline import keys
+from pipeline.document import public_url
 from pipeline.errors import PipelineError
-from pipeline.job import AssetRecord, JobStatus
-from pipeline.ports import ObjectNotFound, Storage
+from pipeline.job import AssetRecord, Job, JobStatus
+from pipeline.ports import JobStore, ObjectNotFound, Storage
 from pipeline.presentation.model import Presentation
 from pipeline.presentation.publish import latest
 from pipeline.tasks import Blueprint, from_json
@@ -34,6 +35,10 @@ class Past:
     created_ms: int
     request: Mapping[str, Any]
     """As it was asked; of a source's URL what may be shown."""
+    sealed: str | None = field(default=None, repr=False)
+    """As `Job.sealed`."""
+    source: str = ""
+    """As `Job.source`."""
     profile: Mapping[str, Any] = field(default_factory=dict)
     blueprint: Blueprint | None = None
 
@@ -50,7 +55,7 @@ class Standing:
     presentation: Presentation | None = None
     """The latest version."""
     source: str | None = None
-    """Storage key of the source."""
+    """Storage key of the source; of one that is used in place, the place."""
     past: tuple[Past, ...] = ()
     """Its jobs, newest first."""
     epoch: int = 0
@@ -108,7 +113,8 @@ def _seen(storage: Storage, asset: str) -> Standing | None:
         )
     told = [_told(storage, stored.key) for stored in storage.list(keys.histories(asset))]
     presentation = latest(storage, asset)
-    source = next((stored.key for stored in storage.list(keys.sources(asset))), None)
+    past = tuple(sorted(map(_past, told), key=lambda job: job.created_ms, reverse=True))
+    source = _source(storage, asset, past)
     if not told and presentation is None and source is None:
         return None
     heard = [(history["epoch"], history["sequence"]) for history in told if "epoch" in history]
@@ -119,7 +125,7 @@ def _seen(storage: Storage, asset: str) -> Standing | None:
         document=max(documents, key=lambda document: int(document["version"]), default=None),
         presentation=presentation,
         source=source,
-        past=tuple(sorted(map(_past, told), key=lambda job: job.created_ms, reverse=True)),
+        past=past,
         epoch=max((epoch for epoch, _ in heard), default=0),
         sequence=max((sequence for _, sequence in heard), default=0),
     )
@@ -142,6 +148,36 @@ def references(storage: Storage, asset: str) -> int:
     return sum(1 for _ in storage.list(keys.references(asset)))
 
 
+def jobs_of(store: JobStore, storage: Storage, asset: str) -> Sequence[Job | Past]:
+    """The jobs of a living asset, newest first; those that only storage knows come last. Of a deleted one there are
+    none."""
+    found = standing(storage, asset)
+    if found is not None and found.deleted is not None:
+        return ()
+    known = [job for id_ in store.jobs(asset) if (job := store.job(id_)) is not None]
+    return [*known, *(found.past if found else ())]
+
+
+def _source(storage: Storage, asset: str, past: Sequence[Past]) -> str | None:
+    """Where its jobs have it from, the newest first: of an upload that broke off something else may lie there too."""
+    there = [stored.key for stored in storage.list(keys.sources(asset))]
+    named = next((job.source for job in past if job.source in there or _elsewhere(job.source)), None)
+    if there and not (named and _elsewhere(named)):
+        return named or there[0]
+    return _place(storage, asset)
+
+
+def _elsewhere(source: str) -> bool:
+    return source != "" and not keys.is_ours(source)
+
+
+def _place(storage: Storage, asset: str) -> str | None:
+    """Where a source lies that is used in place."""
+    with suppress(ObjectNotFound):
+        return public_url(str(json.loads(storage.get(keys.place(asset)))["url"]))
+    return None
+
+
 def _told(storage: Storage, key: str) -> Mapping[str, Any]:
     return _checked(key, storage.get(key))
 
@@ -162,6 +198,8 @@ def _past(told: Mapping[str, Any]) -> Past:
         status=JobStatus(job["status"]),
         created_ms=job["created_ms"],
         request=job["request"],
+        sealed=job.get("sealed"),
+        source=job.get("source", ""),
         profile=job["profile"],
         blueprint=from_json(Blueprint, json.dumps(blueprint)) if blueprint else None,
     )

@@ -44,6 +44,28 @@ class Color:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DolbyVision:
+    """What a Dolby Vision stream says of itself (`dvcC`, `dvvC`)."""
+
+    profile: int
+    level: int
+    compatibility: int
+    """What the base layer is to a decoder that knows no Dolby Vision: 0 nothing that can be shown, 1 HDR10, 2 SDR, 4
+    HLG."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Light:
+    """How bright an HDR picture says it is (SMPTE ST 2086, CTA-861.3), in nits; None where it does not say."""
+
+    mastering_peak: float | None = None
+    max_content: int | None = None
+    """MaxCLL: the brightest pixel of the whole picture."""
+    max_average: int | None = None
+    """MaxFALL: the brightest frame on average."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class VideoStream:
     """The picture of a source. Times are in seconds of the source's own clock, after edit lists."""
 
@@ -55,9 +77,26 @@ class VideoStream:
     sample_aspect_ratio: Fraction = Fraction(1)
     rotation: Literal[0, 90, 180, 270] = 0
     """Degrees clockwise that the stored picture must be turned to be upright."""
+    mirrored: bool = False
+    """The display matrix swaps left and right of the stored picture; the rotation comes after that."""
     pix_fmt: str = "yuv420p"
+    bits: int = 8
+    """Bits of one sample."""
     color: Color = Color()
+    light: Light | None = None
+    dolby_vision: DolbyVision | None = None
     interlaced: bool = False
+    top_field_first: bool | None = None
+    """None: progressive, or nobody says."""
+    profile: str | None = None
+    """Of the codec, by libav's name."""
+    level: int | None = None
+    bitrate: int | None = None
+    """Bits a second, counted from the packets."""
+    open_gop: bool | None = None
+    """Whether frames before a keyframe in time come after it in the file; None: it has one keyframe or none."""
+    language: str = "und"
+    title: str | None = None
     rate: Fraction
     """Measured frames a second (of the constant grid, or the typical one where the rate varies)."""
     constant: bool = True
@@ -76,12 +115,18 @@ class VideoStream:
         return (height, width) if self.rotation in (90, 270) else (width, height)
 
 
+SoundRole = Literal["main", "commentary", "description", "dub", "clean"]
+"""What a sound is for; `description`: for people who cannot see, `clean`: without speech or effects."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class AudioStream:
     """One sound track of a source."""
 
     index: int
     codec: str
+    profile: str | None = None
+    """Of the codec, by libav's name: `LC`, `HE-AAC` …"""
     channels: int
     layout: str
     sample_rate: int
@@ -89,8 +134,60 @@ class AudioStream:
     """BCP 47 tag, lower case; `und` where the source does not say."""
     title: str | None = None
     default: bool = False
+    role: SoundRole = "main"
+    """By its dispositions."""
+    bits: int | None = None
+    """Bits of one sample; None for codecs that have none."""
+    bitrate: int | None = None
+    """Bits a second, counted from the packets."""
     start: Fraction
     end: Fraction
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextStream:
+    """One text track of a source: a subtitle stream, or captions inside the picture (CEA-608, CEA-708)."""
+
+    index: int | None
+    """Stream of the file; None for captions inside the picture."""
+    codec: str
+    """By libav's name: `subrip`, `mov_text`, `ass`, `webvtt`, `eia_608` …"""
+    language: str = "und"
+    title: str | None = None
+    default: bool = False
+    forced: bool = False
+    hearing_impaired: bool = False
+    cues: int = 0
+    file: str | None = None
+    """The output of ingest that holds it as WebVTT on the asset's timeline; None where it has no text that we can read
+    (pictures of text, as on DVD), or no cue."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttachedPicture:
+    """A picture that stands still beside the media: cover art."""
+
+    index: int
+    codec: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standard:
+    """Whether the source would play as it is: what keeps it from being served without encoding. Recorded, not used."""
+
+    reasons: tuple[str, ...] = ()
+    """Empty: it is standard input. Else words of `pipeline.media.standard`."""
+
+    @property
+    def ok(self) -> bool:
+        return not self.reasons
+
+
+PROBE = 1
+"""Counts what ingest learns of a source: one more whenever it learns more, or otherwise. What an older one wrote down
+is learned again before anything new is made of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,12 +203,21 @@ class MediaInfo:
     """Source time of the earliest presented sample: t = 0 of the asset."""
     video: VideoStream | None = None
     audio: tuple[AudioStream, ...] = ()
+    text: tuple[TextStream, ...] = ()
+    pictures: tuple[AttachedPicture, ...] = ()
+    others: int = 0
+    """Streams that nothing is made of: data, attachments, further pictures, codecs that libav does not know."""
+    notes: tuple[str, ...] = ()
+    """What is unusual about it, as words of `pipeline.media.notes`, sorted."""
+    standard: Standard | None = None
     seekable: bool = True
     """False: seeking is not reliable, so the whole picture is one chunk."""
     keyframes: tuple[Fraction, ...] = ()
     """Times of the keyframes; only in the long form."""
     sha256: str = ""
     """Checksum of the file, hex; empty where nobody counted it. Part of the name of whatever is made of it."""
+    probe: int = 0
+    """The `PROBE` that learned it; 0: from before they were counted."""
 
 
 # -- what is made of it -----------------------------------------------------------------------------------------------
@@ -179,7 +285,9 @@ class AudioRendition:
     bitrate: int
     """Bits a second."""
     sample_rate: int = 48000
-    channels: int = 2
+    channels: Literal[2] = 2
+    loudness: float | None = None
+    """Integrated loudness to bring it to, in LUFS (EBU R128); None: as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,11 +307,35 @@ class Blueprint:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a source may be. None: no limit."""
+    """What a source may be, and what becomes of one that may not. None: no limit."""
 
     max_bytes: int | None = 64 * 1024**3
-    max_duration_s: int | None = 12 * 3600
+    """Of any source: it counts while the bytes come, when nobody knows yet what they are."""
+    max_video_bytes: int | None = None
+    """Of a source with a picture."""
+    max_audio_bytes: int | None = None
+    """Of a source without."""
+    min_duration_s: float | None = None
+    max_duration_s: float | None = 12 * 3600
+    min_audio_duration_s: float | None = None
+    """Of a source without a picture, in place of `min_duration_s`."""
+    max_audio_duration_s: float | None = None
+    """Of a source without a picture, in place of `max_duration_s`."""
+    min_resolution: tuple[int, int] | None = None
+    """(width, height) of the picture as it is shown, upright and in square pixels; the limit turns with it."""
+    max_resolution: tuple[int, int] | None = None
+    max_aspect_ratio: float | None = None
+    """Longer side by shorter side."""
+    formats: tuple[str, ...] = ()
+    """Containers, by words of `pipeline.media.formats`; empty: all that we read."""
+    audio_formats: tuple[str, ...] = ()
+    """Codecs of a source without a picture, by libav's names; empty: all that we decode."""
+    live: bool = False
+    """A server that says that it sends a live stream is believed, and what it sends is taken until it ends."""
+    keep_refused: bool = False
+    """The private copy of a source whose ingest failed stays as long as its record, for people to look at."""
     max_pixels: int = 8192 * 8192
+    """Of a decoded picture, against bombs; whatever `max_resolution` says."""
     max_streams: int = 64
 
 
@@ -216,11 +348,13 @@ class IngestTask:
     """Learn what the source at `source` (a storage key) is; refuse what cannot be served."""
 
     asset: str
-    url: str
+    url: str = field(repr=False)
     """Where the source comes from; the workbench fetches it to `source` before the stage runs."""
     source: str
     sha256: str = ""
     """Checksum of the source, hex: the workbench says it once it has fetched the file."""
+    in_place: bool = False
+    """The source stays where it lies: it is read there, and `source` names that place."""
     known: bool = False
     """The source lies at `source` since an earlier job; what that learned of it comes as the input `media`, if it is
     still there."""
@@ -316,12 +450,30 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Loudness:
+    """How loud a sound track was, as stereo (EBU R128), and what was done about it."""
+
+    integrated: float | None
+    """LUFS of the whole programme, gated; None: silence, or too short to be measured."""
+    range: float | None
+    """LU between its soft and its loud parts (LRA); None for less than a minute."""
+    true_peak: float | None
+    """dBTP; None for nothing but zeros."""
+    gain: float
+    """dB that were applied; peaks above the ceiling were limited after it."""
+    reached: float | None = None
+    """LUFS of what came out: less than was asked for where the gain's bounds kept it softer."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PartsFacts:
     """What transcode and audio answer."""
 
     parts: tuple[Part, ...]
     media_s: Fraction
     """Seconds of output made, for the realtime factor."""
+    loudness: Loudness | None = None
+    """Of a sound track whose profile asks for a target."""
 
 
 @dataclass(frozen=True, kw_only=True)

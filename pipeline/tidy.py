@@ -9,6 +9,7 @@ tombstone afterwards: of the two, one sees the other. So what is deleted stays d
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -17,8 +18,8 @@ from typing import Any
 from pipeline import document as documents
 from pipeline import keys
 from pipeline.document import public_url
-from pipeline.job import AssetRecord, Job, JobStatus, Step
-from pipeline.ports import JobStore, PreconditionFailed, Storage
+from pipeline.job import AssetRecord, Commit, Job, JobStatus, Status, Step
+from pipeline.ports import JobStore, ObjectNotFound, PreconditionFailed, Storage
 from pipeline.presentation.publish import latest, mend
 from pipeline.standing import SCHEMA, references, tombstone
 from pipeline.tasks import as_data, to_json
@@ -39,8 +40,33 @@ def tidy_after(store: JobStore, storage: Storage, job: Job) -> None:
     heard = (record.epoch, record.sequence) if record else (0, 0)
     if job.kind == "delete":
         erase(storage, job, record)
-    else:
-        tidy(storage, job, record.document if record else {}, others=others, heard=heard)
+        _erase_urls(store, others())
+        return
+    if job.sealed and any(other.fetched for other in others()):
+        job = replace(job, sealed="")
+    tidy(storage, job, record.document if record else {}, others=others, heard=heard)
+    if job.fetched:
+        _erase_urls(store, others())
+        _erase_urls_of_histories(storage, job.asset)
+
+
+def _erase_urls(store: JobStore, others: Iterable[Job]) -> None:
+    """Ended jobs that knew the source's URL for a retry need it no more: the source is there, or gone for good."""
+    for job in others:
+        if job.sealed and job.status.ended:
+            bare = replace(job, sealed="")
+            ended = frozenset({job.status})
+            store.commit(Commit(job=job.id, asset=job.asset, job_in=ended, revision=job.revision, header=bare))
+
+
+def _erase_urls_of_histories(storage: Storage, asset: str) -> None:
+    for stored in storage.list(keys.histories(asset)):
+        # Whoever wrote it again meanwhile knew it as well.
+        with suppress(ObjectNotFound, PreconditionFailed):
+            told = json.loads(storage.get(stored.key))
+            if told["job"].get("sealed"):
+                told["job"]["sealed"] = ""
+                storage.put(stored.key, json.dumps(told).encode(), match=stored.etag)
 
 
 def tidy(
@@ -54,8 +80,10 @@ def tidy(
     """Put an ended job's storage in order: its history, and doors at the latest version.
 
     Where a job that did not succeed was the first, nothing is left of the asset: neither what was never published, nor
-    the half of a publication that broke off. But once another job of the asset has begun, nothing more is removed: what
-    lies there may be that one's, which tidies when it ends. `heard` is the (epoch, sequence) of the asset's last event.
+    the half of a publication that broke off; but for a source that nobody could fetch again, because its URL was
+    erased: it stays in private, with what is known of it, for a retry. And once another job of the asset has begun,
+    nothing more is removed: what lies there may be that one's, which tidies when it ends. `heard` is the (epoch,
+    sequence) of the asset's last event.
     """
     if job.status is not JobStatus.SUCCEEDED and _found_another(job):
         return
@@ -70,11 +98,19 @@ def _put_in_order(
 ) -> None:
     seen = tuple(others())  # before the look at what is published: who comes later may publish after it
     if job.status is not JobStatus.SUCCEEDED and _all_of_the_unsuccessful(storage, job, seen):
-        if remove_asset(storage, job.asset, allowed=lambda: _nobody_came(seen, others())):
+        kept = job.fetched or _kept_for_a_look(job)
+        gone = remove_asset(storage, job.asset, keep_source=kept, allowed=lambda: _nobody_came(seen, others()))
+        if gone and not kept:
             return
     else:
         mend(storage, job.asset)
     storage.put(keys.history(job.asset, job.id), history(job, document, heard=heard).encode())
+
+
+def _kept_for_a_look(job: Job) -> bool:
+    """Its source was refused, or broke whoever looked at it, and the settings want to see it."""
+    ingest = job.steps.get("ingest")
+    return job.limits.keep_refused and ingest is not None and ingest.status is Status.FAILED
 
 
 def _all_of_the_unsuccessful(storage: Storage, job: Job, others: Iterable[Job]) -> bool:
@@ -150,13 +186,16 @@ def _always() -> bool:
     return True
 
 
-def remove_asset(storage: Storage, asset: str, *, allowed: Callable[[], bool] = _always) -> bool:
+def remove_asset(
+    storage: Storage, asset: str, *, keep_source: bool = False, allowed: Callable[[], bool] = _always
+) -> bool:
     """Delete everything of an asset that never came to be, the doors first: none leads to what is gone.
 
-    `allowed` is asked before every batch of objects; with no the removal ends, and False is returned.
+    `keep_source`: but for its source, what is known of that, and the histories. `allowed` is asked before every batch
+    of objects; with no the removal ends, and False is returned.
     """
     try:
-        _remove(storage, asset, keep_tracks=False, allowed=allowed)
+        _remove(storage, asset, keep_tracks=False, keep_source=keep_source, allowed=allowed)
     except _Occupied:
         return False
     return True
@@ -192,7 +231,14 @@ def _stone(job: Job, record: AssetRecord | None) -> str:
     )
 
 
-def _remove(storage: Storage, asset: str, *, keep_tracks: bool, allowed: Callable[[], bool] = _always) -> None:
+def _remove(
+    storage: Storage,
+    asset: str,
+    *,
+    keep_tracks: bool,
+    keep_source: bool = False,
+    allowed: Callable[[], bool] = _always,
+) -> None:
     """The doors, then what is private, the presentations, and the tracks. Raises `_Occupied`."""
 
     def insist() -> None:
@@ -205,8 +251,9 @@ def _remove(storage: Storage, asset: str, *, keep_tracks: bool, allowed: Callabl
             storage.delete(prefix, moved=insist)
 
     delete((keys.hls_door(asset), keys.dash_door(asset)))
-    delete((keys.sources(asset),))
-    delete(_private(storage, asset))
+    kept = keys.of_source(asset) if keep_source else ()
+    delete(() if keep_source else (keys.sources(asset),))
+    delete([prefix for prefix in _private(storage, asset) if prefix not in kept])
     delete((keys.versions(asset),))
     if not keep_tracks:
         delete((keys.public(asset),))

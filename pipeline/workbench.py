@@ -21,16 +21,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from pipeline import keys, plan
 from pipeline.conductor import LEASE_S, Answer, Attempt, Caption, Conductor, Published, Subtitled
 from pipeline.document import Rendition
 from pipeline.download import PUBLIC_WEB, Web
 from pipeline.errors import PipelineError
 from pipeline.fetch import checksum_of, fetch, local_file
-from pipeline.job import JobStatus
+from pipeline.job import Job, JobStatus
 from pipeline.media.boxes import scan_segment
-from pipeline.ports import Clock, ObjectNotFound, PreconditionFailed, ProgressBoard, Storage
-from pipeline.presentation.captions import generated_id, generated_track
+from pipeline.places import Places
+from pipeline.ports import Clock, ObjectNotFound, PreconditionFailed, ProgressBoard, Storage, StoredObject
+from pipeline.presentation.captions import generated_id, generated_track, source_id, source_tracks
 from pipeline.presentation.compose import compose
 from pipeline.presentation.model import Effect, Presentation, Track
 from pipeline.presentation.publish import NoLongerOurs, latest, publish
@@ -42,9 +45,11 @@ from pipeline.standing import tombstone
 from pipeline.storage.buckets import NO_BUCKETS, Buckets
 from pipeline.storage.side_by_side import SideBySide
 from pipeline.tasks import (
+    PROBE,
     AudioTask,
     IngestFacts,
     IngestTask,
+    MediaInfo,
     PackageTask,
     Part,
     PartsFacts,
@@ -97,6 +102,11 @@ class BenchLimits:
     """How sources come from the web, and from where they may."""
     buckets: Buckets = NO_BUCKETS
     """Buckets from which sources may come."""
+
+    @property
+    def places(self) -> Places:
+        """From where sources may be used in place."""
+        return Places(buckets=self.buckets, local=self.local_sources)
 
 
 class Watch:
@@ -351,6 +361,11 @@ class Workbench:
         if isinstance(task, IngestTask) and task.known:
             return self._known(held, task)
         if isinstance(task, IngestTask):
+            task = replace(task, url=self._url(held.attempt.job, task))
+            if task.in_place:
+                checksum = self.limits.places.register(self.storage, task, held.moved)
+                held.task = replace(task, sha256=checksum, url="")
+                return {"source": self._source(held, task.source)}
             checksum = fetch(
                 self.storage,
                 task,
@@ -366,16 +381,32 @@ class Workbench:
                 return {"source": self.storage.local_path(task.source) or at_hand.absolute()}
         return {"source": self._source(held, task.source)}
 
+    def _url(self, job: Job, task: IngestTask) -> str:
+        """The source's whole URL: nobody but who fetches it opens what is sealed."""
+        return self.conductor.seal.open(job.sealed, job.asset) if job.sealed else task.url
+
     def _known(self, held: _Attempt, task: IngestTask) -> Mapping[str, Given]:
-        """What an earlier job learned of the source; where that is lost, the source itself, to be learned again."""
+        """What an earlier job learned of the source; else the source itself, to be learned again.
+
+        That is where it is lost, and where an older release learned less than this one wants to know.
+        """
         media = keys.media(task.asset)
         if self.storage.stat(media) is not None:
-            return {"media": self._copy(held, media)}
-        held.task = replace(task, sha256=checksum_of(self.storage, task.source, held.moved))
+            copy = self._copy(held, media)
+            if _learned_enough(copy):
+                return {"media": copy}
+        held.task = replace(task, sha256=self._checksum(held, task.source))
         return {"source": self._source(held, task.source)}
+
+    def _checksum(self, held: _Attempt, key: str) -> str:
+        if keys.is_ours(key):
+            return checksum_of(self.storage, key, held.moved)
+        return self.limits.places.checksum(self.storage, held.task.asset, held.moved)
 
     def _source(self, held: _Attempt, key: str) -> Given:
         """The object in place where storage is a folder; else the stage reads what it needs of it, and no more."""
+        if not keys.is_ours(key):
+            return self._placed(held)
         path = self.storage.local_path(key)
         if path is not None:
             return path
@@ -383,6 +414,16 @@ class Workbench:
         if stored is None:
             raise ObjectNotFound(key)
         return Served(self.storage, stored, held.watch.moved)
+
+    def _placed(self, held: _Attempt) -> Given:
+        """The source that stays where it lies, with the content that it had at ingest."""
+        source = self.limits.places.source(self.storage, held.task.asset)
+        if isinstance(source, Path):
+            return source
+        stored = StoredObject(key=source.key, size=source.size, etag=source.etag, modified_ms=0)
+        # Its own name is somebody else's choice.
+        name = keys.source(held.task.asset, source.key).rpartition("/")[2]
+        return Served(source, stored, held.watch.moved, name=name)
 
     def _copies(self, held: _Attempt, names: Sequence[str]) -> Mapping[str, Path]:
         """Small objects as files, by their numbers. Some at a time: a round trip takes longer than the bytes."""
@@ -406,9 +447,10 @@ class Workbench:
     # -- ingest -------------------------------------------------------------------------------------------------------
 
     def _store_private(self, held: _Attempt, name: str, path: Path) -> None:
-        """`media.json`: the long form of what ingest learned."""
-        assert name == "media.json", name
-        self.storage.put(keys.media(held.task.asset), path)
+        """`media.json`: the long form of what ingest learned; the others are the text that the source brought."""
+        asset = held.task.asset
+        assert name == "media.json" or _TEXT.fullmatch(name), name
+        self.storage.put(keys.media(asset) if name == "media.json" else keys.text(asset, name), path)
 
     def _ingested(self, held: _Attempt, facts: str) -> Answer:
         learned = from_json(IngestFacts, facts)
@@ -453,12 +495,10 @@ class Workbench:
         """Storage folder of the track that an output belongs to."""
         task, track = held.task, name.partition("/")[0]
         if isinstance(task, AudioTask):
-            return keys.track(
-                task.asset, track, keys.recipe(task.rendition, task.timeline, task.encoder, task.source_sha256)
-            )
+            return keys.track(task.asset, track, keys.recipe(task.rendition, task))
         assert isinstance(task, TranscodeTask)
         rung = next(rung for rung in task.rungs if rung.track == track)
-        return keys.track(task.asset, track, keys.recipe(rung, task.timeline, task.encoder, task.source_sha256))
+        return keys.track(task.asset, track, keys.recipe(rung, task))
 
     def _parts_made(self, held: _Attempt, facts: str) -> Answer:
         """The receipt describes what storage holds; it is written before the commit that names it."""
@@ -475,6 +515,7 @@ class Workbench:
                 "bytes": sum(segment.size for segment in segments),
                 "media_s": round(float(made.media_s), 3),
                 "cpu_s": held.child_cpu_s,
+                **({"loudness": as_data(made.loudness)} if made.loudness else {}),
             }
         )
 
@@ -495,8 +536,27 @@ class Workbench:
         packaged = from_json(PackageFacts, facts)
         assert isinstance(held.task, PackageTask)
         task = held.task
-        presentation = self._publish(held, packaged.tracks, task.blueprint.timeline, replaces=task.replaces)
+        tracks = (*packaged.tracks, *self._brought_texts(held, task))
+        presentation = self._publish(held, tracks, task.blueprint.timeline, replaces=task.replaces)
         return Answer(facts={"version": presentation.version}, published=self._shown(presentation))
+
+    def _brought_texts(self, held: _Attempt, task: PackageTask) -> tuple[Track, ...]:
+        """The text that the source brought, for the first version: later ones keep it, or have lost it on purpose."""
+        texts, stored = task.blueprint.media.text, {}
+        if not any(text.file for text in texts) or latest(self.storage, task.asset) is not None:
+            return ()
+        for number, text in enumerate(texts, start=1):
+            if text.file is None:
+                continue
+            try:
+                body = self.storage.get(keys.text(task.asset, text.file))
+            except ObjectNotFound:  # an asset is worth more than its text
+                log.warning("text is gone", extra={"action": "text.lost", "ref": str(held.attempt.ref)})
+                continue
+            id_ = source_id(number, text.language)
+            stored[id_] = self._stored_revision(task.asset, id_, {"vtt": body})["vtt"], len(body)
+            held.moved()
+        return source_tracks(texts, stored, duration=task.blueprint.timeline.duration)
 
     def _publish(
         self, held: _Attempt, tracks: tuple[Track, ...], timeline: Timeline, *, replaces: Sequence[str] = ()
@@ -570,12 +630,17 @@ class Workbench:
     def _stored_text(self, held: _Attempt, language: str, timeline: Timeline) -> Track:
         """Store a revision: captions and the words behind them, create-only."""
         files = {suffix: (held.scratch / name).read_bytes() for suffix, name in _TEXT_FILES.items()}
+        stored = self._stored_revision(held.task.asset, generated_id(language), files)
+        return generated_track(language, key=stored["vtt"], size=len(files["vtt"]), duration=timeline.duration)
+
+    def _stored_revision(self, asset: str, track: str, files: Mapping[str, bytes]) -> Mapping[str, str]:
+        """Store the files of one revision of a text track, create-only; returns their keys. Both by suffix."""
         revision = hashlib.sha256(b"".join(files.values())).hexdigest()[:12]
-        stored = {suffix: keys.subtitle(held.task.asset, generated_id(language), revision, suffix) for suffix in files}
+        stored = {suffix: keys.subtitle(asset, track, revision, suffix) for suffix in files}
         for suffix, body in files.items():
             with suppress(PreconditionFailed):  # an earlier attempt stored the same bytes there
                 self.storage.put(stored[suffix], body, absent=True)
-        return generated_track(language, key=stored["vtt"], size=len(files["vtt"]), duration=timeline.duration)
+        return stored
 
     _handlers: Mapping[type[Any], tuple[Callable[..., None], Callable[..., Answer]]] = {
         IngestTask: (_store_private, _ingested),
@@ -610,6 +675,13 @@ class Workbench:
 _OUTPUT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)?")
 
 
+def _learned_enough(media: Path) -> bool:
+    """Whether this release may believe it."""
+    with suppress(ValidationError):
+        return from_json(MediaInfo, media.read_bytes()).probe >= PROBE
+    return False
+
+
 def _inside(folder: Path, name: str) -> Path:
     """The file of an output; what a child says is not believed: no way out of its folder, and no link."""
     path = folder / name
@@ -631,6 +703,8 @@ def _keep(several: SideBySide, store: Callable[[str, Path], None], name: str, pa
         several.do(stored)
 
 
+_TEXT = re.compile(r"text-\d{1,3}\.vtt")
+"""Outputs of ingest beside its facts."""
 _TEXT_FILES = {"vtt": "captions.vtt", "words.json": "words.json"}
 """Suffix in storage → output of the subtitle stage."""
 

@@ -206,6 +206,7 @@ class Front:
         shown = latest(self.storage, task.asset)
         if not task.known:
             self.storage.put(task.source, b"media")
+        if not task.known or self.storage.stat(keys.media(task.asset)) is None:  # also of an upload, which is there
             self.storage.put(keys.media(task.asset), to_json(a_media()).encode())
         media = from_json(MediaInfo, self.storage.get(keys.media(task.asset)))
         present = tuple(track.id for track in shown.tracks) if shown and task.known else ()

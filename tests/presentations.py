@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -98,8 +99,10 @@ def audio_track(id: str = "audio-1-en", timeline: Timeline = NTSC, *, recipe: st
 
 def text_track(id: str = "text-en", timeline: Timeline = NTSC, **changes: Any) -> Track:
     """English captions of 1 200 bytes."""
+    flags = {name: changes.pop(name) for name in ("default", "forced", "hearing_impaired") if name in changes}
     fields: dict[str, Any] = {"language": "en", "name": "English", "size": 1200, "duration": timeline.duration}
-    return captions.text_track(id, key=keys.subtitle(ASSET, id, "6f7a8b", "vtt"), **(fields | changes))
+    made = captions.text_track(id, key=keys.subtitle(ASSET, id, "6f7a8b", "vtt"), **(fields | changes))
+    return replace(made, **flags)
 
 
 def part(track: Track, *, digest: str = "same", segments: Sequence[Segment] | None = None) -> Part:

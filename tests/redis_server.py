@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import redis
@@ -29,22 +30,27 @@ from workers.redis_client import Client, connect
 class RedisServer:
     """One redis-server that a test may stop, pause, kill and start again; what it wrote stays."""
 
-    def __init__(self, server: Server, *, appendonly: bool = False) -> None:
+    def __init__(self, server: Server, *, appendonly: bool = False, password: str = "") -> None:
         assert server.path is not None
         self.path = server.path
         self.appendonly = appendonly
+        self.password = password
         self.folder = Path(tempfile.mkdtemp(prefix="reelway-test-", dir=short_folder()))
         self.socket = self.folder / "redis.sock"
         self.start()
 
     def url(self, database: int = 0) -> str:
-        return f"unix://{self.socket}?db={database}"
+        user = f":{quote(self.password, safe='')}@" if self.password else ""
+        return f"unix://{user}{self.socket}?db={database}"
 
     def client(self, database: int = 0, *, timeout_s: float = 5.0) -> Client:
         return connect(self.url(database), timeout_s=timeout_s)
 
     def start(self) -> None:
         command = server_command(self.path, self.folder, socket=self.socket, appendonly=self.appendonly)
+        if self.password:  # in a file, as every argument can be seen by everybody
+            (self.folder / "password.conf").write_text(f'requirepass "{self.password}"\n')
+            command += ["--include", str(self.folder / "password.conf")]
         self.process = leashed(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
         with self.client() as client:
@@ -77,12 +83,12 @@ class RedisServer:
 
 
 @contextmanager
-def running_server(*, appendonly: bool = False) -> Iterator[RedisServer]:
+def running_server(*, appendonly: bool = False, password: str = "") -> Iterator[RedisServer]:
     """A server for one test. Where none can be started: skipped at home, failed in CI."""
     found = find_server()
     if found.path is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no redis-server of 6.2 or newer")
-    server = RedisServer(found, appendonly=appendonly)
+    server = RedisServer(found, appendonly=appendonly, password=password)
     try:
         yield server
     finally:

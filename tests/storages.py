@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pipeline.ports import Body, Moved, Storage, StoredObject
+from pipeline.ports import Abandoned, Body, Moved, Multipart, Storage, StoredObject, nobody_knows
 
 
 class Interrupted(Storage):
@@ -55,9 +55,13 @@ class Interrupted(Storage):
     def presign(self, key: str, expires_s: int) -> str:
         return self.inner.presign(key, expires_s)
 
-    def sweep_uploads(self, older_than_s: float, *, dry_run: bool = False) -> int:
+    def sweep_uploads(self, older_than_s: float, *, abandoned: Abandoned = nobody_knows, dry_run: bool = False) -> int:
         self._step("sweep_uploads", "")
-        return self.inner.sweep_uploads(older_than_s, dry_run=dry_run)
+        return self.inner.sweep_uploads(older_than_s, abandoned=abandoned, dry_run=dry_run)
 
     def local_path(self, key: str) -> Path | None:
         return self.inner.local_path(key)
+
+    @property
+    def multipart(self) -> Multipart:
+        return self.inner.multipart

@@ -14,7 +14,20 @@ from typing import Any
 import typer
 
 from pipeline.errors import PipelineError
-from workers.commands import dead, events, local, look, machine, orders, station, upkeep, wishes
+from workers.commands import (
+    dead,
+    events,
+    forecast,
+    local,
+    look,
+    machine,
+    orders,
+    sources,
+    station,
+    upkeep,
+    uploads,
+    wishes,
+)
 from workers.console import fail, usage
 
 COMMANDS: Mapping[str, Callable[..., Any]] = {
@@ -23,12 +36,15 @@ COMMANDS: Mapping[str, Callable[..., Any]] = {
     "play": local.play,
     "ls": local.list_assets,
     "demo": local.demo,
+    "probe": sources.probe,
+    "plan": forecast.plan,
     "corpus": local.corpus,
     # -- a fleet: run
     "up": station.up,
     "worker": station.worker,
     # -- a fleet: ask
     "submit": wishes.submit,
+    "upload": uploads.upload,
     "retry": wishes.retry,
     "reprocess": wishes.reprocess,
     "repackage": wishes.repackage,
@@ -64,6 +80,17 @@ GROUPS: Mapping[str, tuple[str, Mapping[str, Callable[..., Any]]]] = {
         {"ls": dead.dead_ls, "show": dead.dead_show, "replay": dead.dead_replay},
     ),
     "events": ("The stream of events.", {"tail": events.tail}),
+    "uploads": (
+        "Uploads in parts, step by step.",
+        {
+            "start": uploads.start,
+            "parts": uploads.parts,
+            "confirm": uploads.confirm,
+            "complete": uploads.complete,
+            "cancel": uploads.cancel,
+            "ls": uploads.ls,
+        },
+    ),
 }
 """Commands of two words: what the first is about, and the second ones."""
 

@@ -17,6 +17,7 @@ from pipeline import requests
 from pipeline.conductor import refusal
 from pipeline.errors import PipelineError
 from pipeline.events import STREAM, Event
+from pipeline.notifications import Arrival, arrivals
 from pipeline.requests import BatchRequest, Request, jobs_of
 from workers.redis_client import answering, connect
 from workers.redis_jobs import RedisJobStore
@@ -57,6 +58,16 @@ class Client:
         body = _packed(_checked(request))
         with answering():
             return str(self._redis.xadd(requests.STREAM, {FIELD: body}).decode())
+
+    def pass_on(self, notification: Mapping[str, Any]) -> tuple[Arrival, ...]:
+        """Put a storage's notification on the stream; returns the objects that it tells of, with the ids that they will
+        have if a rule of the fleet names them. Raises `parameter_invalid` where it is none."""
+        found = arrivals(notification)
+        if found is None:
+            raise PipelineError("parameter_invalid", detail="it is no notification of an object storage")
+        with answering():
+            self._redis.xadd(requests.STREAM, {FIELD: json.dumps(notification)})
+        return found
 
     def submit(self, request: Request | Mapping[str, Any], wait_s: float = 10.0) -> Accepted:
         """Send a request that becomes a job (or several) and wait until the fleet has accepted it.

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
@@ -111,7 +112,8 @@ def _leave(result: Result | None, asset_id: str, out: Path, made: bool) -> None:
     from pipeline.tidy import remove_asset, tidy
 
     if result is not None:
-        tidy(storage_of(out), result.job, result.document)
+        # Nobody asks this fleet again: of a source without its URL nothing is kept either.
+        tidy(storage_of(out), replace(result.job, sealed=None), result.document)
     else:
         remove_asset(storage_of(out), asset_id)  # the id was free when we came
     if made and out.exists() and {path.name for path in out.iterdir()} <= {OWN_FOLDER}:
@@ -139,7 +141,7 @@ def warn_of_missing(job: Job) -> None:
 def summarize(document: Mapping[str, Any], out: Path, seconds: float) -> None:
     """What was made, where, and how to play it."""
     from pipeline.document import load
-    from workers.screen import clock, made_table
+    from workers.screen import length, made_table
 
     asset = load(document)
     console = Console()
@@ -148,7 +150,7 @@ def summarize(document: Mapping[str, Any], out: Path, seconds: float) -> None:
     console.print()
     duration = (asset.video.duration_ms or 0) / 1000
     speed = f" ({duration / seconds:.1f}× realtime)" if seconds else ""
-    console.print(f"asset   {asset.id}  {clock(duration)} made in {seconds:.1f} s{speed}", highlight=False)
+    console.print(f"asset   {asset.id}  {length(duration)} made in {seconds:.1f} s{speed}", highlight=False)
     if asset.video.generate_subtitle:
         names = ", ".join(track.name for track in asset.video.tracks)
         console.print(f"text    {names or 'none'}", highlight=False)

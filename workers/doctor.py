@@ -93,6 +93,28 @@ def _settings() -> Finding:
     )
 
 
+def _seal() -> Finding:
+    """Who can open the URLs of sources that lie sealed in records."""
+    from pipeline.seal import keys_of
+    from workers.settings import Settings
+
+    try:
+        settings = Settings.read()
+    except PipelineError as error:  # the check of the settings says what is wrong
+        return Finding(name="seal", state="warning", detail=error.message)
+    own = len(keys_of(settings.seal_key.get_secret_value()))
+    if own:
+        more = f", and {own - 1} more open what was sealed before" if own > 1 else ""
+        return Finding(name="seal", state="ok", detail=f"source URLs are sealed by REELWAY_SEAL_KEY{more}")
+    shared = settings.storage_url.startswith("s3://")
+    return Finding(
+        name="seal",
+        state="warning" if shared else "ok",
+        detail="source URLs are sealed by the fleet's own key, private/seal.key of its storage",
+        mend="set REELWAY_SEAL_KEY if anybody else may read private/ of the bucket" if shared else "",
+    )
+
+
 def _redis() -> Finding:
     """The Redis that the settings name; else the one that commands for one machine start."""
     from workers.settings import Settings
@@ -125,15 +147,25 @@ def _sandbox() -> Finding:
     with tempfile.TemporaryDirectory() as folder:
         nursery = Nursery(Path(folder))
         child = nursery.child()
-        network = child.hello()
+        child.hello()
         child.close()
         nursery.close()
+    missing = [name for name, held in child.held.items() if not held]
     return Finding(
         name="sandbox",
-        state="ok" if network == "none" else "warning",
-        detail="stage processes have no network" if network == "none" else "stage processes can reach the network",
-        mend="" if network == "none" else "allow unprivileged user namespaces, or isolate the workers' network",
+        state="warning" if missing else "ok",
+        detail=f"stage processes have {'no network' if child.network == 'none' else 'a network'}, "
+        f"{'start no programs' if child.held['filter'] else 'may start programs'}, "
+        f"{'open only the files of their step' if child.held['files'] else 'may open what the worker may'}",
+        mend="; ".join(_SANDBOX_MENDS[name] for name in missing),
     )
+
+
+_SANDBOX_MENDS = {
+    "namespace": "allow unprivileged user namespaces, or isolate the workers' network",
+    "filter": "allow seccomp (Linux on x86-64 or arm64)",
+    "files": "enable Landlock (Linux 5.13 or newer)",
+}
 
 
 def _players() -> Finding:
@@ -183,6 +215,7 @@ def _scratch() -> Finding:
 CHECKS: tuple[Callable[[], Finding], ...] = (
     _python,
     _settings,
+    _seal,
     _codecs,
     _redis,
     _sandbox,

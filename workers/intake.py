@@ -1,10 +1,12 @@
 """The intake takes requests off the stream `reelway:requests`: in every worker, as one consumer group.
 
-Any language can put one there: an entry with the field `request`, which holds the JSON. Each entry ends in one of two
+Any language can put one there: an entry with the field `request`, which holds the JSON; a storage's notification that
+an object was written (`pipeline.notifications`) is one for each object that a rule names. Each entry ends in one of two
 ways, `asset.accepted` (or the fact that was asked for) or `request.refused`, and is then deleted from the stream:
 nothing that anybody writes there stops the line. A worker that dies with an entry in its hands loses nothing: another
 one takes it over after `RECLAIM_S`, and a request that is handled twice is handled once, by its id. While the world
-around fails (Redis, storage) an entry waits, and those behind it go on.
+around fails (Redis, storage) an entry waits, and those behind it go on. So does a notification while there is no room
+for what it asks for: whoever sends one reads no answer, and would not send it again.
 
 All workers of a fleet are one member of the group: entries are taken over by age alone, and no dead member is left.
 """
@@ -16,7 +18,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -27,10 +29,11 @@ from pydantic import ValidationError
 
 from pipeline.conductor import Conductor, backoff_s, refusal
 from pipeline.errors import PipelineError
+from pipeline.notifications import News, SourceRule, news, wish
 from pipeline.requests import STREAM, BatchRequest, Request, parse_request
 from workers.in_hands import held, hold
 from workers.redis_client import Client, answering
-from workers.sender import asset_of, sender_of
+from workers.sender import Sender, asset_of, sender_of
 
 GROUP = "intake"
 MEMBER = b"fleet"
@@ -59,6 +62,10 @@ MAX_LATER = 100
 """With so many entries waiting for the world around, nothing new is taken."""
 _AROUND = frozenset({"queue_unavailable", "storage_unavailable", "storage_full", "storage_forbidden"})
 """Errors that are not the request's fault: the entry waits."""
+ROOM_S = 24 * 3600.0
+"""A notification waits so long for room, from when it came; then what it asks for is refused."""
+NO_RULES: Mapping[str, Sequence[SourceRule]] = {}
+_BEGINNING = b"0-0"
 _GROUP_LOST = re.compile(r"\b(NOGROUP|UNBLOCKED)\b")
 """Replies where the stream or its group is no more; the second one is what a read hears that waits meanwhile."""
 _BACK_OFF_S = 1.0
@@ -98,14 +105,28 @@ class _Waiting:
 class Intake:
     """Hands requests to `doorman`, one at a time, and tells by `conductor` which were refused."""
 
-    def __init__(self, client: Client, doorman: Door, conductor: Conductor, *, stream: str = STREAM) -> None:
+    def __init__(
+        self,
+        client: Client,
+        doorman: Door,
+        conductor: Conductor,
+        *,
+        rules: Mapping[str, Sequence[SourceRule]] = NO_RULES,
+        allow: Callable[[str], bool] = lambda _url: True,
+        stream: str = STREAM,
+    ) -> None:
+        """`rules`: what is made of objects that storages tell of, by organization; `allow`: whether one may be read."""
         self.client: Any = client
         self.doorman = doorman
         self.conductor = conductor
+        self.rules = rules
+        self.allow = allow
         self.stream = stream
         self._later: dict[bytes, _Waiting] = {}
         self._joined = False
         self._reclaim_at = 0.0
+        self._seen = _BEGINNING
+        """How far the round has come that looks for entries to take over."""
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -181,12 +202,13 @@ class Intake:
         return len(due)
 
     def _take_over(self) -> int:
-        """Entries that a worker took and did not live to answer."""
+        """Entries that a worker took and did not live to answer, or left until there is room."""
         if time.monotonic() < self._reclaim_at:
             return 0
-        reply = self.client.xautoclaim(self.stream, GROUP, MEMBER, round(RECLAIM_S * 1000), count=10)
+        reply = self.client.xautoclaim(self.stream, GROUP, MEMBER, round(RECLAIM_S * 1000), self._seen, count=10)
         claimed = [_entry(id_, fields) for id_, fields in reply[1] if id_ is not None]
-        if not claimed:
+        self._seen = reply[0]
+        if self._seen == _BEGINNING:
             self._reclaim_at = time.monotonic() + RECLAIM_S / 3 * random.uniform(0.7, 1.3)  # noqa: S311
         with self._held(claimed):
             for entry in claimed:
@@ -214,9 +236,10 @@ class Intake:
             if error.code == "schema_newer":  # a worker of the newer release takes it over
                 log.warning("left to others", action="request.left", entry=entry.id.decode(), code=error.code)
                 return
-            if error.code not in _AROUND:
-                raise
-            self._keep(entry, error)
+            if error.code in _AROUND:
+                self._keep(entry, error)
+            else:
+                self._leave(entry, error)
             return
         self._later.pop(entry.id, None)
         with self.client.pipeline(transaction=True) as batch:
@@ -225,18 +248,57 @@ class Intake:
             batch.execute()
 
     def _answer(self, entry: _Entry, deliveries: int) -> None:
-        """Have it accepted, or refuse it. Raises an error of the world around."""
+        """Have it accepted, or refuse it. Raises an error of the world around, or that there is no room."""
         try:
             if deliveries > MAX_DELIVERIES:
                 raise PipelineError("request_failed", reason=f"{deliveries - 1} workers took it and none answered")
-            request = _opened(entry)
-            jobs = self._handle(request)
+            found = _told_of(entry)
+            if found is None:
+                self._accept(_opened(entry))
         except PipelineError as error:
-            if error.code in _AROUND or error.code == "schema_newer":
+            if _waits(error):
                 raise
             self._refuse(entry, error)
-        else:
-            log.info("request accepted", action="request.accepted", type=request.type, jobs=list(jobs))
+            return
+        if found is not None:
+            self._answer_news(entry, found)
+
+    def _answer_news(self, entry: _Entry, found: News) -> None:
+        """Of a notification's objects each is accepted or refused for itself."""
+        refused: list[tuple[PipelineError, Sender | None]] = [(found.unreadable, None)] if found.unreadable else []
+        no_room = None
+        for request in self._wishes(entry, found):
+            try:
+                self._accept(request)
+            except PipelineError as error:
+                if _waits(error):
+                    raise
+                if error.retryable and not _long_ago(entry):
+                    no_room = error
+                else:
+                    refused.append((error, _sender(request)))
+        if no_room is not None:  # what is refused is told once: with the last try
+            raise no_room
+        for why, sender in refused:
+            self._refuse(entry, why, sender)
+
+    def _accept(self, request: Request) -> None:
+        jobs = self._handle(request)
+        log.info("request accepted", action="request.accepted", type=request.type, jobs=list(jobs))
+
+    def _wishes(self, entry: _Entry, found: News) -> list[Request]:
+        """What is asked for by a notification; what no rule names is ignored."""
+        wishes: list[Request] = []
+        for arrival in found.arrivals:
+            request = wish(arrival, self.rules)
+            if request is not None and self.allow(arrival.url):
+                wishes.append(request)
+            else:
+                reason = "no rule names it" if request is None else "no source may come from there"
+                log.info("object ignored", action="notification.ignored", url=arrival.url, reason=reason)
+        if not found.arrivals and found.unreadable is None:
+            log.info("nothing arrived", action="notification.ignored", entry=entry.id.decode())
+        return wishes
 
     def _handle(self, request: Request) -> tuple[str, ...]:
         """What the doorman says; an error that nobody knows may be a bad moment, so it is asked again."""
@@ -251,8 +313,8 @@ class Intake:
             self._stopping.wait(0.1 * attempt)
         raise PipelineError("request_failed", reason=reason)
 
-    def _refuse(self, entry: _Entry, error: PipelineError) -> None:
-        sender = sender_of(entry.body if len(entry.body or b"") <= MAX_BATCH_BYTES else None)
+    def _refuse(self, entry: _Entry, error: PipelineError, sender: Sender | None = None) -> None:
+        sender = sender or sender_of(entry.body if len(entry.body or b"") <= MAX_BATCH_BYTES else None)
         id_ = entry.id.decode()
         log.warning("request refused", action="request.refused", request=sender.request, entry=id_, code=error.code)
         self.conductor.refuse(
@@ -272,6 +334,15 @@ class Intake:
         waiting.due = time.monotonic() + wait
         log.warning("request waits", action="request.waits", entry=entry.id.decode(), code=error.code, seconds=wait)
 
+    def _leave(self, entry: _Entry, error: PipelineError) -> None:
+        """Left on the stream until some worker takes it over; that counts no delivery.
+
+        It is not among those that wait in hands: any number of them may wait for room, and nothing new waits for them.
+        """
+        self._later.pop(entry.id, None)
+        self.client.xclaim(self.stream, GROUP, MEMBER, 0, [entry.id], retrycount=0, justid=True)
+        log.info("no room", action="request.waits", entry=entry.id.decode(), code=error.code, seconds=RECLAIM_S)
+
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
@@ -286,6 +357,31 @@ class Intake:
 
 def _entry(id_: bytes, fields: Mapping[bytes, bytes] | None) -> _Entry:
     return _Entry(id=id_, body=(fields or {}).get(FIELD))
+
+
+def _waits(error: PipelineError) -> bool:
+    """Not the request's fault: the whole entry waits."""
+    return error.code in _AROUND or error.code == "schema_newer"
+
+
+def _long_ago(entry: _Entry) -> bool:
+    """An entry's id begins with when it came."""
+    return time.time() - int(entry.id.partition(b"-")[0]) / 1000 > ROOM_S
+
+
+def _told_of(entry: _Entry) -> News | None:
+    """What a notification tells of; None where the entry is none."""
+    if entry.body is None or len(entry.body) > MAX_BATCH_BYTES:
+        return None
+    try:
+        said = json.loads(entry.body)
+    except (ValueError, RecursionError):
+        return None
+    return news(said)
+
+
+def _sender(request: Request) -> Sender:
+    return Sender(request=request.id, asset=getattr(request, "asset_id", None), organization=request.organization)
 
 
 def _opened(entry: _Entry) -> Request:
@@ -317,5 +413,7 @@ def _check_size(body: bytes, limit: int) -> None:
 
 def _short(error: PipelineError) -> PipelineError:
     """The names of wrong fields are the sender's: they may be of any length."""
+    if error.code != "parameter_invalid":
+        return error
     detail = str(error.params.get("detail", ""))
     return PipelineError(error.code, detail=detail if len(detail) <= _LONGEST_TEXT else f"{detail[:_LONGEST_TEXT]}…")

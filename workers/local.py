@@ -49,7 +49,7 @@ def process(request: ProcessRequest, fleet: PrivateFleet, *, look: Look, events:
     run = _Run(wired=control(settings), fleet=fleet, look=look, events=events)
     started, interrupted = time.monotonic(), False
     try:
-        run.wired.conductor.accept(request, workers=settings.workers_hint)
+        run.wired.conductor.accept(request, workers=settings.workers_hint, limits=settings.source_limits)
         run.follow(request.id)
     except KeyboardInterrupt:
         interrupted = True

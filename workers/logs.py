@@ -7,6 +7,9 @@ import sys
 
 import structlog
 
+_TELL_REQUESTS = ("botocore", "boto3", "s3transfer", "urllib3")
+"""At debug level they write whole requests: session tokens, signatures, URLs that are as good as credentials."""
+
 
 def configure(level: str) -> None:
     """Send structlog's lines and those of every library to stderr in one shape."""
@@ -33,6 +36,8 @@ def configure(level: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.getLogger("dramatiq").setLevel(logging.WARNING)
+    for name in _TELL_REQUESTS:
+        logging.getLogger(name).setLevel(logging.INFO)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

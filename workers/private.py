@@ -5,8 +5,10 @@ It imports next to nothing, so that its processes load while the command still d
 
 from __future__ import annotations
 
+import base64
 import logging
 import os
+import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -163,6 +165,8 @@ def private_fleet(storage_url: str) -> Iterator[PrivateFleet]:
             # Nobody else could do what does not fit here: it is tried.
             "admission": "false",
             "metrics_port": "0",
+            # Whoever reads the folder later finds no key in it, and nothing to open.
+            "seal_key": base64.b64encode(secrets.token_bytes(32)).decode(),
         }
         log = scratch / "workers.log"
         with EmbeddedFleet(

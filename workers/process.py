@@ -86,6 +86,7 @@ class WorkerProcess:
             self.control.storage,
             self.control.organizations,
             fleet_size=self.control.fleet_size,
+            limits=settings.source_limits,
         )
         self.sweeper = Sweeper(self.control.conductor, self.switchboard, self._tidy, self.doorman.expire)
         self.presence = Presence(self.control.registry, self._describe)
@@ -191,7 +192,13 @@ class WorkerProcess:
 
     def _intake(self) -> Intake:
         # A connection of its own: it waits on the stream.
-        return Intake(connect(self.settings.redis_url), self.doorman, self.control.conductor)
+        return Intake(
+            connect(self.settings.redis_url),
+            self.doorman,
+            self.control.conductor,
+            rules=self.control.organizations.sources,
+            allow=source_buckets(self.settings).allow,
+        )
 
     def _keeper(self) -> Keeper:
         done = chores(

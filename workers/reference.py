@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from pydantic import SecretStr
 
 from pipeline.reference import write
 from workers.cli import app
@@ -71,6 +72,16 @@ that begins with `{PREFIX}` and is not listed here is probably misspelt: `reelwa
 A setting may be given as a file instead: put a file with the variable's name into a folder, and name the folder in
 `REELWAY_SECRETS_DIR`. That is how Kubernetes and Docker mount secrets. The environment goes before the file.
 
+The URLs of sources may hold signatures and tokens. They are sealed where a request is accepted and erased once the
+source is fetched, so that no record, event or log holds them. Until it is accepted, a request lies on the stream
+`reelway:requests` as it was sent, with the whole URL: for moments, and for as long as the storage is away or nobody
+takes it; Redis's append-only file keeps it until it is rewritten (`BGREWRITEAOF`), a backup of these for ever. Let
+URLs expire where Redis's files are read by others. Without `REELWAY_SEAL_KEY` the fleet makes a key once and keeps it
+in its storage: Redis alone then tells nothing of what was accepted, but who may read `private/` of the storage (the
+owner of the bucket, its replicas and backups) could open what waits. Set a key of your own where that is somebody
+else, the same for every process of the fleet. To change it, first give every process `old,new`, then `new,old`, and
+drop the old one when no job from before waits or failed. `reelway doctor` says which key is in use.
+
 Read beside the settings:
 
 | variable | meaning |
@@ -109,7 +120,7 @@ def _default(name: str, field: Any) -> str:
 
 def _shown(value: object) -> str:
     """A default as one would write it into the environment."""
-    if value is None:
+    if value is None or isinstance(value, SecretStr):
         return ""
     if isinstance(value, bool):
         return str(value).lower()

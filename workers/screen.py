@@ -77,6 +77,15 @@ def clock(seconds: float) -> str:
     return f"{minutes}:{rest:02d}"
 
 
+def length(seconds: float) -> str:
+    """How long a clip is; tenths where there is less than a second."""
+    return clock(seconds) if seconds >= 1 else f"0:{max(seconds, 0.1):04.1f}"
+
+
+def counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 class Screen:
     """Live progress on stderr; use as a context manager and call it with the job."""
 
@@ -158,7 +167,7 @@ def assets_table(documents: list[AssetDocument]) -> Table:
     for document in documents:
         video = document.video
         names = " ".join(made.name.removeprefix("video-") for made in video.renditions if made.kind == "video")
-        duration = clock((video.duration_ms or 0) / 1000)
+        duration = length(video.duration_ms / 1000) if video.duration_ms else ""
         table.add_row(
             document.id, video.status, duration, names or "sound", document.title or document.orig_filename or ""
         )

@@ -13,14 +13,18 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
 from redis.connection import parse_url
 
+from pipeline.document import holds_secret
 from pipeline.errors import PipelineError
 from pipeline.guard import Allowance, ports_of
+from pipeline.organizations import Resolution, known_formats, with_own
+from pipeline.seal import keys_of
 from pipeline.stages import STAGES
 from pipeline.storage.buckets import Buckets
+from pipeline.tasks import USUAL_LIMITS, Limits
 
 PREFIX = "REELWAY_"
 SECRETS_DIR = "REELWAY_SECRETS_DIR"
@@ -48,7 +52,9 @@ def _hub_cache() -> Path:
 class Settings(BaseSettings):
     """What a process of the fleet needs to know."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, hide_input_in_errors=True
+    )
 
     redis_url: Annotated[
         str, Field(description="Redis that holds jobs and events; its next database holds tickets.")
@@ -85,9 +91,55 @@ class Settings(BaseSettings):
         str,
         Field(description="`s3://bucket/prefix?endpoint=…&region=…` that may be read; empty: the storage's bucket."),
     ] = ""
+    source_max_bytes: Annotated[int, Field(ge=0, description="Largest source; 0: any.")] = 64 * 1024**3
+    source_max_video_bytes: Annotated[int, Field(ge=0, description="Largest source that has a picture; 0: any.")] = 0
+    source_max_audio_bytes: Annotated[int, Field(ge=0, description="Largest source that has none; 0: any.")] = 0
+    source_min_duration_s: Annotated[float, Field(ge=0, description="Shortest source, seconds; 0: any.")] = 0.0
+    source_max_duration_s: Annotated[float, Field(ge=0, description="Longest source, seconds; 0: any.")] = 12 * 3600.0
+    source_min_audio_duration_s: Annotated[
+        float, Field(ge=0, description="Shortest source without a picture, seconds; 0: as any other.")
+    ] = 0.0
+    source_max_audio_duration_s: Annotated[
+        float, Field(ge=0, description="Longest source without a picture, seconds; 0: as any other.")
+    ] = 0.0
+    source_min_resolution: Annotated[
+        Resolution | None, Field(description="Smallest picture, `640x360`: it turns with the picture.")
+    ] = None
+    source_max_resolution: Annotated[
+        Resolution | None, Field(description="Largest picture, `3840x2160`: it turns with the picture.")
+    ] = None
+    source_max_aspect_ratio: Annotated[
+        float, Field(ge=0, description="Longer side of a picture by its shorter side; 0: any.")
+    ] = 0.0
+    source_formats: Annotated[str, Field(description="Containers that are taken, `mp4,webm`; empty: all.")] = ""
+    source_audio_formats: Annotated[
+        str, Field(description="Codecs that are taken where there is no picture, `aac,mp3`; empty: all.")
+    ] = ""
+    source_live: Annotated[
+        bool, Field(description="Take what a server says is a live stream, until it ends by itself.")
+    ] = False
+    source_keep_refused: Annotated[
+        bool, Field(description="Keep the private copy of a refused source as long as its record.")
+    ] = False
+    upload_days: Annotated[
+        float, Field(gt=0, description="An upload that is not complete after so long goes with its parts.")
+    ] = 3.0
+    upload_url_s: Annotated[
+        int, Field(ge=1, le=7 * 86_400, description="How long the URL of a part of an upload is good, in seconds.")
+    ] = 3600
     source_time_limit_s: Annotated[float, Field(gt=0, description="Longest time of one download.")] = 4 * 3600.0
+    seal_key: Annotated[
+        SecretStr,
+        Field(
+            description="Key that seals the URLs of sources in records (`openssl rand -base64 32`), and after commas "
+            "those of before; secret. Empty: one that the fleet makes and keeps as `private/seal.key` of its storage."
+        ),
+    ] = SecretStr("")
     memory_limit_bytes: Annotated[int, Field(ge=512 * 1024**2, description="Address space of one stage process.")] = (
         4 * 1024**3
+    )
+    cpu_limit_s: Annotated[int, Field(ge=1, description="Processor time of one stage process, of all its threads.")] = (
+        24 * 3600
     )
     memory_reserve_bytes: Annotated[
         int, Field(ge=0, description="Memory of the machine that steps leave free: one that needs more waits.")
@@ -150,6 +202,13 @@ class Settings(BaseSettings):
             raise ValueError("it is no redis://host:port/database, rediss://… or unix:///path") from None
         return value
 
+    @field_validator("public_base_url")
+    @classmethod
+    def _public(cls, value: str) -> str:
+        if holds_secret(value):  # every event tells it
+            raise ValueError("it is an https:// URL without user, password and query")
+        return value
+
     @field_validator("profiles_dir")
     @classmethod
     def _there(cls, value: Path) -> Path:
@@ -177,11 +236,30 @@ class Settings(BaseSettings):
         ports_of(value)
         return value
 
+    @field_validator("seal_key")
+    @classmethod
+    def _keys(cls, value: SecretStr) -> SecretStr:
+        keys_of(value.get_secret_value())
+        return value
+
     @field_validator("source_buckets")
     @classmethod
     def _buckets(cls, value: str) -> str:
         Buckets.of(value, "")
         return value
+
+    @field_validator("source_formats")
+    @classmethod
+    def _formats(cls, value: str) -> str:
+        known_formats(_names(value))
+        return value
+
+    @property
+    def source_limits(self) -> Limits:
+        """What a source may be, of an organization that has no limits of its own."""
+        said = {name: getattr(self, f"source_{name}", None) for name in Limits.__dataclass_fields__}
+        lists = {"formats": _names(self.source_formats), "audio_formats": _names(self.source_audio_formats)}
+        return with_own(USUAL_LIMITS, {name: value for name, value in (said | lists).items() if value is not None})
 
     @property
     def stage_names(self) -> tuple[str, ...]:

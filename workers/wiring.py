@@ -20,6 +20,7 @@ from pipeline.organizations import Organizations, load_organizations
 from pipeline.ports import Storage
 from pipeline.profile import load_profiles
 from pipeline.sandbox import ChildLimits
+from pipeline.seal import Seal, keys_of
 from pipeline.storage import open_storage
 from pipeline.storage.buckets import Buckets
 from pipeline.tasks import SpeechModel
@@ -57,12 +58,14 @@ def control(settings: Settings) -> Control:
     client = connect(settings.redis_url)
     store = RedisJobStore(client, event_prefix=settings.event_prefix, keep_s=round(settings.record_days * 86_400))
     clock = SystemClock()
+    storage = open_storage(settings.storage_url)
     conductor = Conductor(
         store,
         clock,
         plan,
         load_profiles(settings.profiles_dir),
         base_url=settings.public_base_url,
+        seal=Seal(keys_of(settings.seal_key.get_secret_value()), storage),
     )
     return Control(
         settings=settings,
@@ -71,7 +74,7 @@ def control(settings: Settings) -> Control:
         conductor=conductor,
         # A connection of its own: a Redis that is silent must not hold up the work that reports.
         progress=RedisProgress(connect(settings.redis_url, timeout_s=0.5)),
-        storage=open_storage(settings.storage_url),
+        storage=storage,
         registry=Registry(client),
         organizations=load_organizations(settings.organizations_file),
     )
@@ -132,7 +135,7 @@ def source_buckets(settings: Settings) -> Buckets:
 
 
 def child_limits(settings: Settings) -> ChildLimits:
-    return ChildLimits(memory_bytes=settings.memory_limit_bytes)
+    return ChildLimits(memory_bytes=settings.memory_limit_bytes, cpu_s=settings.cpu_limit_s)
 
 
 def speech_model(settings: Settings) -> SpeechModel:

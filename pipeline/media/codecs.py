@@ -18,6 +18,7 @@ from av.container import OutputContainer
 from av.packet import Packet
 from av.video.frame import PictureType, VideoFrame
 
+from pipeline.media.color import needs_mapping, source_color
 from pipeline.tasks import AudioRendition, Color, Rung, Timeline, VideoStream
 
 _GLOBAL_HEADER = 1 << 22  # AV_CODEC_FLAG_GLOBAL_HEADER
@@ -94,32 +95,23 @@ def aac(rendition: AudioRendition) -> AudioCodec:
     return AudioCodec(
         name="aac",
         sample_rate=rendition.sample_rate,
-        layout={1: "mono", 2: "stereo"}[rendition.channels],
+        layout="stereo",
         sample_format="fltp",
         bitrate=rendition.bitrate,
     )
 
 
 def output_color(video: VideoStream) -> Color:
-    """Colour of what is encoded: limited range, the source's matrix where players know it, else BT.709.
-
-    Where the source does not say, HD is BT.709 and anything smaller BT.601, which is what players guess.
-    """
-    source = video.color
-    if needs_color_mapping(source) or (source.matrix is not None and source.matrix not in _MATRICES):
+    """Colour of what is encoded: limited range, the source's matrix where players know it, else BT.709."""
+    source = source_color(video)
+    if needs_mapping(source) or source.matrix not in _MATRICES:
         return Color(range="tv", primaries="bt709", transfer="bt709", matrix="bt709")
-    matrix = source.matrix or ("bt709" if max(video.width, video.height) >= 1280 else "smpte170m")
     return Color(
         range="tv",
-        matrix=matrix,
-        primaries=source.primaries if source.primaries in _PRIMARIES else matrix,
+        matrix=source.matrix,
+        primaries=source.primaries if source.primaries in _PRIMARIES else source.matrix,
         transfer=source.transfer if source.transfer in _TRANSFERS else "bt709",
     )
-
-
-def needs_color_mapping(color: Color) -> bool:
-    """Whether the picture has to be mapped to BT.709: high dynamic range, or a gamut that 8-bit players do not know."""
-    return color.hdr or color.primaries in ("bt2020", "smpte431", "smpte432")
 
 
 class VideoEncoder:

@@ -16,12 +16,12 @@ from itertools import chain
 
 import av
 from av.container import InputContainer
-from av.stream import Discard
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream as AvVideoStream
 
 from pipeline.errors import PipelineError
 from pipeline.media import sources
+from pipeline.media.color import describe, source_color
 from pipeline.media.sources import Source, open_source
 from pipeline.media.timeline import Sampling
 from pipeline.tasks import VideoStream
@@ -62,6 +62,7 @@ class FrameSource:
     def __init__(self, source: Source, video: VideoStream) -> None:
         self._source = source
         self._video = video
+        self._color = source_color(video)
         self._container, self._stream = _open(source, video)
         self._fresh = True
         self.time_base: Fraction = self._stream.time_base or Fraction(1, 1000)
@@ -108,12 +109,13 @@ class FrameSource:
             at = guess if pts is None else pts * self.time_base
             if last is None or at >= last:
                 last = at
+                describe(frame, self._color)
                 yield Decoded(time=at, frame=frame)
 
 
 def lead_in(video: VideoStream) -> Fraction:
-    """Seconds before the first frame that counts at which decoding has to begin."""
-    return _LEAD_IN / video.rate if video.interlaced else Fraction(0)
+    """Seconds before the first frame that counts at which decoding has to begin where frames are interlaced."""
+    return _LEAD_IN / video.rate
 
 
 def on_grid(frames: Iterator[Decoded], sampling: Sampling, first: int, end: int) -> Iterator[Shown]:
@@ -141,9 +143,7 @@ def _open(source: Source, video: VideoStream) -> tuple[InputContainer, AvVideoSt
     if not isinstance(stream, AvVideoStream) or stream.codec_context is None:
         container.close()
         raise PipelineError("video_file_broken", log=f"stream {video.index} is no picture")
-    for other in container.streams:
-        if other.index != stream.index:
-            other.discard = Discard.all
+    sources.read_only(container, stream)
     # One thread: steps are the parallelism, and frame threads cost CPU and memory (a frame of delay for each).
     stream.codec_context.thread_count = 1
     return container, stream

@@ -9,33 +9,61 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import chain, pairwise
-from typing import Literal, cast
+from itertools import chain, islice, pairwise
+from typing import cast
 
 import av
 from av.audio.stream import AudioStream as AvAudioStream
 from av.container import InputContainer
-from av.stream import Disposition, Stream
+from av.stream import Disposition
 from av.video.stream import VideoStream as AvVideoStream
 
 from pipeline.errors import PipelineError
+from pipeline.media.clock import joined_clock
 from pipeline.media.color import color_of
+from pipeline.media.formats import MOST_CHANNELS, unsupported, unsupported_sound
+from pipeline.media.labels import (
+    codec_tag,
+    decodable,
+    first_with_fields,
+    level,
+    may_have_fields,
+    pictures,
+    profile,
+    role,
+    sample_bits,
+    stands_still,
+    title,
+)
 from pipeline.media.languages import tag
+from pipeline.media.limits import check, resolution_error
+from pipeline.media.notes import notes
+from pipeline.media.pixels import bits
 from pipeline.media.rates import measure
-from pipeline.media.sources import Source, open_source, packets, reading, size_of
+from pipeline.media.side_data import dolby_vision, light, orientation, top_field_first
+from pipeline.media.sources import Source, decoded, open_source, packets, reading, size_of
+from pipeline.media.standard import standard
+from pipeline.media.symptoms import symptoms
+from pipeline.media.texts import Keep, Texts
 from pipeline.media.tracks import AUDIO_SAMPLE, VIDEO_SAMPLE, Track, decode
-from pipeline.tasks import AudioStream, Limits, MediaInfo, VideoStream
+from pipeline.tasks import PROBE, AudioStream, Limits, MediaInfo, VideoStream
 
 LONGEST_GAP = 3600
 """Seconds without a frame that are still believed. Two frames ten hours apart are a few bytes of input and hours of
 output; a slide that stands for an hour is the most that a lecture needs."""
 
+_SLOWEST_SOUND = 1000
+"""Samples a second. Telephones take 8000; with one a second, a small file is a day of sound."""
+
 _SEEKABLE = ("mov,mp4", "matroska")
 """Formats with an index that names keyframes; the others are searched by guessing (MPEG-TS, -PS), or have an index that
 may be missing or wrong (FLV, AVI)."""
-_NO_PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails
+MIDDLE_SAMPLE = 4
+"""Frames that are decoded in the middle of a picture: of film that was made fields, two in five are interlaced."""
+_SHORT = 64
+"""Packets: a picture that has fewer has no middle to speak of."""
 _TICK_EVERY = 64
 """Packets between two reports."""
 _DECODED_BY = 0.5
@@ -44,33 +72,41 @@ _DECODED_BY = 0.5
 Tick = Callable[[float], None]
 
 
-def probe(source: Source, limits: Limits, tick: Tick) -> MediaInfo:
-    """What the media file is, with the times of its keyframes.
+def _forget(_name: str, _content: str) -> None:
+    pass
+
+
+def probe(source: Source, limits: Limits, tick: Tick, keep: Keep = _forget) -> MediaInfo:
+    """What the media file is, with the times of its keyframes; `keep` gets the files of its text.
 
     Raises `media_url_not_accessible`, `media_url_file_broken`, `media_url_unsupported_format`,
-    `media_filesize_too_large`, `video_file_broken`, `audio_file_broken`, `video_resolution_too_high`,
-    `video_duration_too_long`, `audio_duration_too_long`. `tick` gets fractions of 1.
+    `media_filesize_too_large`, `video_file_live`, `video_file_broken`, `audio_file_broken`, `audio_format_unsupported`,
+    and what `pipeline.media.limits.check` raises. `tick` gets fractions of 1.
     """
     with open_source(source) as container:
         size = size_of(source)
         if limits.max_bytes is not None and size > limits.max_bytes:
             raise PipelineError("media_filesize_too_large", current_size=size, maximum_size=limits.max_bytes)
         picture, sounds = _choose(container, limits)
-        _read(container, [*filter(None, [picture]), *sounds], size, tick)
-        return _Source(source=source, container=container, size=size, limits=limits, tick=tick).info(picture, sounds)
+        texts = Texts(container, picture.stream if picture else None)
+        cuts = _read(container, [*filter(None, [picture]), *sounds], texts, size, tick)
+        source_read = _Source(source=source, container=container, size=size, limits=limits, tick=tick, cuts=cuts)
+        media = source_read.info(picture, sounds)
+        check(media, limits)
+        return texts.told(media, keep, tick)
 
 
 def _choose(container: InputContainer, limits: Limits) -> tuple[Track | None, list[Track]]:
     """The main picture, if there is any, and every sound that libav has a decoder for."""
     if len(container.streams) > limits.max_streams:
-        raise _unsupported(f"{len(container.streams)} streams")
-    pictures = [stream for stream in container.streams.video if _is_picture(stream)]
-    sounds = [stream for stream in container.streams.audio if _decodable(stream)]
-    if not pictures and not sounds:
+        raise unsupported(f"{len(container.streams)} streams")
+    moving = [stream for stream in container.streams.video if decodable(stream) and not stands_still(stream)]
+    sounds = [stream for stream in container.streams.audio if decodable(stream)]
+    if not moving and not sounds:
         if not len(container.streams):
             raise PipelineError("media_url_file_broken", log="there are no streams")
-        raise _unsupported(_nothing_to_play(container))
-    main = min(pictures, key=_importance, default=None)
+        raise _nothing_to_play(container)
+    main = min(moving, key=_importance, default=None)
     if main is not None:
         _check_pixels(main.width, main.height, limits)
         # A sample of some frames needs no threads, each of which would hold pictures of its own.
@@ -81,38 +117,39 @@ def _choose(container: InputContainer, limits: Limits) -> tuple[Track | None, li
     )
 
 
-def _decodable(stream: AvVideoStream | AvAudioStream) -> bool:
-    # PyAV has no context for a codec that this build of libav does not know.
-    return cast(object, stream.codec_context) is not None
-
-
-def _is_picture(stream: AvVideoStream) -> bool:
-    return _decodable(stream) and not stream.disposition & _NO_PICTURE
-
-
 def _importance(stream: AvVideoStream) -> tuple[bool, int, int]:
     """Sorts the main picture first: as ffmpeg chooses, the default one, then the largest, then the first."""
     return not stream.disposition & Disposition.default, -stream.width * stream.height, stream.index
 
 
-def _nothing_to_play(container: InputContainer) -> str:
+def _nothing_to_play(container: InputContainer) -> PipelineError:
     playable: list[AvVideoStream | AvAudioStream] = [*container.streams.video, *container.streams.audio]
-    if not all(_decodable(stream) for stream in playable):
-        return "unknown codec"
-    return f"only {' and '.join(sorted({'image' if s.type == 'video' else s.type for s in container.streams}))}"
+    unknown = [stream for stream in playable if not decodable(stream)]
+    if unknown and not container.streams.video:
+        return unsupported_sound("unknown")
+    if unknown:
+        return unsupported("unknown codec")
+    kinds = {"image" if stream.type == "video" else stream.type for stream in container.streams}
+    return unsupported(f"only {' and '.join(sorted(kinds))}")
 
 
-def _read(container: InputContainer, tracks: Sequence[Track], size: int, tick: Tick) -> None:
-    """Lead every packet past its track."""
-    by_index = {track.stream.index: track for track in tracks}
+def _read(container: InputContainer, tracks: Sequence[Track], texts: Texts, size: int, tick: Tick) -> int:
+    """Lead every packet past its track, and past whoever looks for text in it; how often the clock started anew."""
+    clock = joined_clock(container)
+    by_index, readers = {track.stream.index: track for track in tracks}, texts.readers
     tick(0)
     with reading("media_url_file_broken"):
-        for count, packet in enumerate(packets(container, *(track.stream for track in tracks))):
-            by_index[packet.stream_index].feed(packet)
+        streams = [*(track.stream for track in tracks), *texts.streams]
+        for count, packet in enumerate(packets(container, *streams, clock=clock)):
+            if (track := by_index.get(packet.stream_index)) is not None:
+                track.feed(packet)
+            if (read := readers.get(packet.stream_index)) is not None:
+                read(packet)
             if count % _TICK_EVERY == 0:
                 tick(_DECODED_BY * min(1, (packet.pos or 0) / size))
     for track in tracks:
         track.finish()
+    return clock.cuts if clock is not None else 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +161,8 @@ class _Source:
     size: int
     limits: Limits
     tick: Tick
+    cuts: int
+    """How often its clock started anew."""
 
     def info(self, picture: Track | None, sounds: Sequence[Track]) -> MediaInfo:
         if picture is not None and not picture.packets:
@@ -134,25 +173,40 @@ class _Source:
         audio = self._audio(sounds, video)
         streams: list[VideoStream | AudioStream] = [*([video] if video else []), *audio]
         start, end = min(stream.start for stream in streams), max(stream.end for stream in streams)
-        self._check_duration(video, end - start)
         if max(stream.start for stream in streams) - start > LONGEST_GAP:
             raise PipelineError("video_file_broken", log="picture and sound lie hours apart")
-        keyframes = _keyframes(picture) if picture else ()
-        return MediaInfo(
+        media = MediaInfo(
             format=self.container.format.name,
             size=self.size,
             duration=end - start,
             start=start,
             video=video,
             audio=audio,
+            pictures=pictures(self.container),
+            others=self._others(streams),
             seekable=picture is None or self._seekable(picture),
-            keyframes=keyframes,
+            keyframes=_keyframes(picture) if picture else (),
+            probe=PROBE,
         )
+        return self._judged(media, tracks)
+
+    def _others(self, streams: Sequence[VideoStream | AudioStream]) -> int:
+        """How many streams nothing is made of."""
+        used = {stream.index for stream in (*streams, *pictures(self.container))}
+        return sum(stream.index not in used and stream.type != "subtitle" for stream in self.container.streams)
+
+    def _judged(self, media: MediaInfo, tracks: Sequence[Track]) -> MediaInfo:
+        """With what is unusual about it, and whether it would play as it is."""
+        by_index = {track.stream.index: track for track in tracks}
+        kept = [stream for stream in (media.video, *media.audio) if stream is not None]
+        found = symptoms(self.source, self.container, [(by_index[stream.index], stream) for stream in kept], self.cuts)
+        noted = replace(media, notes=notes(media, found))
+        return replace(noted, standard=standard(noted))
 
     def _check_whole(self, tracks: Sequence[Track]) -> None:
         for track in tracks:
-            if track.encrypted or _codec_tag(track.stream) in ("encv", "enca"):
-                raise _unsupported("encrypted media")
+            if track.encrypted or codec_tag(track.stream) in ("encv", "enca"):
+                raise unsupported("encrypted media")
             entries = track.stream.index_entries
             last = entries[len(entries) - 1] if len(entries) and "mov" in self.container.format.name else None
             if last is not None and last.pos + last.size > self.size:
@@ -166,7 +220,7 @@ class _Source:
         frames = [frame for frame in track.frames if isinstance(frame, av.VideoFrame)]
         if not frames:
             if "enc_key_id" in track.stream.metadata:  # Matroska's ContentEncryption
-                raise _unsupported("encrypted media")
+                raise unsupported("encrypted media")
             raise PipelineError("video_file_broken", log=f"none of {track.packets} packets decodes")
         if track.clock_restarts:
             raise PipelineError("video_file_broken", log="the timestamps start again in the middle")
@@ -176,22 +230,50 @@ class _Source:
         if not times:
             raise PipelineError("video_file_broken", log="no frame has a time")
         rate, constant = measure(times, track.time_base, stream.guessed_rate)
+        start = track.seconds(times[0])
+        end = track.seconds(times[-1]) + _last_frame(track.seconds(track.tail), 1 / rate, constant)
+        rotation, mirrored = orientation(frame)
+        fields = first_with_fields(frames) or first_with_fields(self._middle(track))
         return VideoStream(
             index=stream.index,
             codec=stream.codec_context.codec.canonical_name,
             width=frame.width,
             height=frame.height,
             sample_aspect_ratio=_sample_aspect_ratio(stream, frame.width),
-            rotation=_clockwise(frame.rotation),
+            rotation=rotation,
+            mirrored=mirrored,
             pix_fmt=frame.format.name,
-            color=color_of(frame),
-            interlaced=any(frame.interlaced_frame for frame in frames),
+            bits=bits(frame.format.name),
+            color=color_of(frame, track.color),
+            light=light(frame),
+            dolby_vision=dolby_vision(stream),
+            interlaced=fields is not None,
+            top_field_first=top_field_first(fields) if fields else None,
+            profile=profile(stream),
+            level=level(stream),
+            bitrate=track.bitrate(end - start),
+            open_gop=track.leading > 0 if len(track.keys) > 1 else None,
+            language=tag(stream.metadata.get("language")),
+            title=title(stream),
             rate=rate,
             constant=constant,
             frames=len(times),
-            start=track.seconds(times[0]),
-            end=track.seconds(times[-1]) + _last_frame(track.seconds(track.tail), 1 / rate, constant),
+            start=start,
+            end=end,
         )
+
+    def _middle(self, track: Track) -> list[av.VideoFrame]:
+        """Some frames from the middle, where they may tell what the first ones do not: a film may begin progressive."""
+        stream = cast(AvVideoStream, track.stream)
+        if not may_have_fields(stream) or len(track.pts) < _SHORT:
+            return []
+        times = sorted(track.pts)
+        try:
+            self.container.seek(times[len(times) // 2], stream=stream)
+            frames = islice(decoded(self.container, stream), MIDDLE_SAMPLE)
+            return [frame for frame in frames if isinstance(frame, av.VideoFrame)]
+        except av.FFmpegError:  # what cannot be found there cannot be told
+            return []
 
     def _presented(self, track: Track, frames: Sequence[av.VideoFrame]) -> list[int]:
         """Ticks of every frame that is shown, in order and without repeats.
@@ -231,7 +313,7 @@ class _Source:
 
     def _seekable(self, track: Track) -> bool:
         """Whether a fresh reader that seeks to a keyframe lands on it, or one before, and can decode from there."""
-        if not self.container.format.name.startswith(_SEEKABLE):
+        if track.rewound or not self.container.format.name.startswith(_SEEKABLE):
             return False
         keys = sorted(set(track.keys))
         try:
@@ -254,67 +336,59 @@ class _Source:
     # -- sound ---------------------------------------------------------------------------------------------------------
 
     def _audio(self, tracks: Sequence[Track], video: VideoStream | None) -> tuple[AudioStream, ...]:
-        """Every sound that can be decoded. There must be one if the source has any, or has nothing else."""
+        """Every sound that can be decoded. There must be one if the source has any, or has nothing else.
+
+        A picture whose only sound is broken is refused: who sent it would rather know than have it served in silence.
+        """
         present = [track for track in tracks if track.packets]
-        streams = tuple(self._sound(track) for track in present if track.frames and track.pts)
+        decoded = [self._sound(track) for track in present if track.frames and track.pts]
+        streams = tuple(stream for stream in decoded if stream.channels <= MOST_CHANNELS)
+        if decoded and not streams:
+            raise unsupported_sound(f"{decoded[0].channels} channels")
         if not streams and (present or video is None):
-            raise PipelineError("audio_file_broken", log="no sound decodes")
+            silent = [f"stream {track.stream.index} ({track.stream.codec_context.name})" for track in present]
+            raise PipelineError("audio_file_broken", log=f"no sound decodes: {', '.join(silent) or 'none has packets'}")
         return streams
 
     def _sound(self, track: Track) -> AudioStream:
         frame, stream = cast(av.AudioFrame, track.frames[0]), cast(AvAudioStream, track.stream)
+        if frame.sample_rate < _SLOWEST_SOUND:
+            raise PipelineError("audio_file_broken", log=f"{frame.sample_rate} samples a second")
         times = sorted(track.pts)
         gap = max((later - earlier for earlier, later in pairwise(times)), default=0)
         if track.clock_restarts or track.seconds(gap) > LONGEST_GAP:
             raise PipelineError("audio_file_broken", log="the timestamps jump")
         # The decoder drops the priming samples, so its first frame knows better than the first packet.
         start = frame.pts * (frame.time_base or track.time_base) if frame.pts is not None else track.seconds(times[0])
-        tail = track.seconds(track.tail) or Fraction(frame.samples, frame.sample_rate)
+        tail = track.seconds(track.tail)
+        if not 0 < tail <= LONGEST_GAP:
+            tail = Fraction(frame.samples, frame.sample_rate)
         end = track.seconds(times[-1]) + max(tail - Fraction(track.trimmed, frame.sample_rate), Fraction(0))
         return AudioStream(
             index=stream.index,
             codec=stream.codec_context.codec.canonical_name,
+            profile=profile(stream),
             channels=frame.layout.nb_channels,
             layout=frame.layout.name,
             sample_rate=frame.sample_rate,
             language=tag(stream.metadata.get("language")),
-            title=_printable(stream.metadata.get("title")),
+            title=title(stream),
             default=bool(stream.disposition & Disposition.default),
+            role=role(stream),
+            bits=sample_bits(stream),
+            bitrate=track.bitrate(end - start),
             start=start,
             end=max(end, start),
         )
-
-    # -- limits --------------------------------------------------------------------------------------------------------
-
-    def _check_duration(self, video: VideoStream | None, duration: Fraction) -> None:
-        if self.limits.max_duration_s is not None and duration > self.limits.max_duration_s:
-            raise PipelineError(
-                "video_duration_too_long" if video else "audio_duration_too_long",
-                current_duration=int(duration),
-                minimum_duration=0,
-                maximum_duration=self.limits.max_duration_s,
-            )
 
 
 def _keyframes(track: Track) -> tuple[Fraction, ...]:
     return tuple(track.seconds(ticks) for ticks in sorted(set(track.keys)))
 
 
-def _codec_tag(stream: Stream) -> str:
-    """Four characters; empty where the tag is a number, as for AAC in AVI (0x00ff): PyAV cannot read those."""
-    try:
-        return str(stream.codec_tag)
-    except UnicodeDecodeError:
-        return ""
-
-
 def _check_pixels(width: int, height: int, limits: Limits) -> None:
     if width * height > limits.max_pixels:
-        raise PipelineError(
-            "video_resolution_too_high",
-            current_resolution=f"{width}x{height}",
-            maximum_resolution=f"{limits.max_pixels} pixels",
-        )
+        raise resolution_error("video_resolution_too_high", f"{width}x{height}", limits)
 
 
 def _sample_aspect_ratio(stream: AvVideoStream, width: int) -> Fraction:
@@ -323,27 +397,12 @@ def _sample_aspect_ratio(stream: AvVideoStream, width: int) -> Fraction:
     return ratio if Fraction(1, 10) <= ratio <= 10 and round(width * ratio) >= 1 else Fraction(1)
 
 
-def _clockwise(counterclockwise: int) -> Literal[0, 90, 180, 270]:
-    """Degrees to turn the stored picture by, from what its display matrix says in the other direction.
-
-    Angles between are rounded to quarter turns, as players do.
-    """
-    return cast(Literal[0, 90, 180, 270], round(-counterclockwise / 90) * 90 % 360)
-
-
 def _last_frame(written: Fraction, frame: Fraction, constant: bool) -> Fraction:
     """Seconds that the last frame stands.
 
     The source's word counts where it says more than rounding: a hold of two frames or more on a constant grid, and
-    anything from half a typical frame on a variable one.
+    anything from half a typical frame on a variable one. More than the longest gap is believed nowhere.
     """
+    if written > LONGEST_GAP:
+        return frame
     return written if written >= frame * (2 if constant else Fraction(1, 2)) else frame
-
-
-def _printable(text: str | None) -> str | None:
-    """A title as a person may read it: no control characters, at most 200 characters; None for nothing."""
-    return "".join(char for char in (text or "").strip() if char.isprintable())[:200] or None
-
-
-def _unsupported(detected: str) -> PipelineError:
-    return PipelineError("media_url_unsupported_format", detected_format=detected)

@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
-from statistics import median_low
 
 from pipeline.media.timeline import AAC_FRAME
 from pipeline.tasks import MediaInfo, Timeline, VideoStream
@@ -158,10 +157,16 @@ def _explains(rate: Fraction, pts: Sequence[int], time_base: Fraction) -> bool:
 
 
 def _typical(pts: Sequence[int], time_base: Fraction) -> Fraction:
-    """One over the mean of the distances that are like the median one (a mean, because single ones are rounded)."""
+    """One over the mean of the distances that are like the usual one (a mean, because single ones are rounded).
+
+    The usual one is a little less than the median: film that is shown for three fields and two in turn has two of them,
+    and a grid of the longer one would lose frames.
+    """
     distances = [later - earlier for earlier, later in pairwise(pts)]
-    median = median_low(distances)
-    alike = [distance for distance in distances if abs(distance - median) <= 1 + median // 5]
+    usual = sorted(distances)[len(distances) * 2 // 5]
+    # A tick may be a frame (AVI): two of them are a frame that was left out, not rounding.
+    slack = min(1 + usual // 5, usual - 1)
+    alike = [distance for distance in distances if abs(distance - usual) <= slack]
     return Fraction(len(alike)) / (sum(alike) * time_base)
 
 

@@ -16,19 +16,20 @@ from typing import Any
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
+from av.audio.layout import AudioLayout
 from av.audio.stream import AudioStream as AvAudioStream
 from av.container import InputContainer
 from av.filter import Graph
 from av.filter.context import FilterContext
-from av.stream import Discard
 
 from pipeline.errors import PipelineError
 from pipeline.media import sources
+from pipeline.media.downmix import fold
+from pipeline.media.formats import MOST_CHANNELS, unsupported_sound
+from pipeline.media.limiter import limited
+from pipeline.media.samples import Placed, Samples
 from pipeline.media.sources import Source, open_source
 from pipeline.tasks import AudioStream
-
-Samples = np.ndarray[Any, np.dtype[np.float32]]
-"""(channels, samples), -1 to 1."""
 
 _JUMP = Fraction(6, 10)
 """Part of a frame's duration by which the next one may miss its end and still belong to it: less than the whole frame
@@ -49,14 +50,6 @@ class Heard:
         return Fraction(self.frame.samples, self.frame.sample_rate)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Placed:
-    """Samples and the output sample that the first of them is; may be negative, before t = 0."""
-
-    at: int
-    samples: Samples
-
-
 def decoded(source: Source, audio: AudioStream) -> Iterator[Heard]:
     """Every frame of the stream that can be decoded, in the file's order. Raises `audio_file_broken` if none can."""
     heard = False
@@ -72,70 +65,54 @@ def decoded(source: Source, audio: AudioStream) -> Iterator[Heard]:
         raise PipelineError("audio_file_broken", log="no frame could be decoded")
 
 
-def placed(frames: Iterator[Heard], *, origin: Fraction, sample_rate: int, channels: int) -> Iterator[Placed]:
+def placed(
+    frames: Iterator[Heard], *, origin: Fraction, sample_rate: int, channels: int, ceiling: float | None = None
+) -> Iterator[Placed]:
     """The frames in the output's rate and channels, each at its place; `origin` is the source time of output sample 0.
 
     Frames that follow each other are resampled together, and a drift between their timestamps and their samples is
-    evened out; at a jump or a change of format the next run begins.
+    evened out; at a jump or a change of format the next run begins. Where more channels are folded into less, peaks
+    above `ceiling` (an amplitude) are limited; None leaves them.
     """
-    run: _Run | None = None
-    for heard in frames:
-        if run is None or not run.continues(heard):
-            if run is not None:
-                yield from run.finish()
-            run = _Run(heard, origin=origin, sample_rate=sample_rate, channels=channels)
-        yield from run.push(heard)
-    if run is not None:
-        yield from run.finish()
-
-
-def continuous(pieces: Iterator[Placed], *, total: int, channels: int) -> Iterator[Samples]:
-    """Exactly `total` samples: silence where there is no piece; where pieces overlap, the earlier one stays."""
-    position = 0
-    for piece in pieces:
-        for silence in _silence(min(piece.at, total) - position, channels):
-            yield silence
-            position += silence.shape[1]
-        fresh = piece.samples[:, max(0, position - piece.at) : max(0, total - piece.at)]
-        if fresh.shape[1]:
-            yield fresh
-            position += fresh.shape[1]
-        if position >= total:
-            return
-    yield from _silence(total - position, channels)
-
-
-def blocks(chunks: Iterator[Samples], size: int) -> Iterator[Samples]:
-    """The same samples in blocks of `size`; the last one is filled up with silence."""
-    waiting: list[Samples] = []
-    count = 0
-    for chunk in chunks:
-        waiting.append(chunk)
-        count += chunk.shape[1]
-        if count >= size:
-            joined = np.concatenate(waiting, axis=1)
-            for first in range(0, count - size + 1, size):
-                yield joined[:, first : first + size]
-            waiting, count = [joined[:, count - count % size :]], count % size
-    if count:
-        rest = np.concatenate(waiting, axis=1)
-        yield np.pad(rest, ((0, 0), (0, size - count)))
+    first = next(frames, None)
+    while first is not None:
+        run = _Run(first, sample_rate=sample_rate, channels=channels)
+        at, samples = round((first.time - origin) * sample_rate), run.samples(frames)
+        if ceiling is not None and first.frame.layout.nb_channels > channels:
+            samples = limited(samples, ceiling=ceiling, sample_rate=sample_rate)
+        for chunk in samples:
+            yield Placed(at=at, samples=chunk)
+            at += chunk.shape[1]
+        first = run.following
 
 
 class _Run:
     """A run of frames that follow each other, through one resampler."""
 
-    def __init__(self, first: Heard, *, origin: Fraction, sample_rate: int, channels: int) -> None:
-        self._at = round((first.time - origin) * sample_rate)
+    def __init__(self, first: Heard, *, sample_rate: int, channels: int) -> None:
+        self._first = first
         self._format = _format(first.frame)
         self._end = first.time
         self._slack = Fraction(0)
         self._graph, self._source, self._sink = _resampler(first.frame, sample_rate, channels)
+        self.following: Heard | None = None
+        """The frame that did not belong to it any more, once its samples were read."""
 
-    def continues(self, heard: Heard) -> bool:
+    def samples(self, frames: Iterator[Heard]) -> Iterator[Samples]:
+        """The samples of its first frame and of those of `frames` that follow it."""
+        heard: Heard | None = self._first
+        while heard is not None and self._continues(heard):
+            self._push(heard)
+            yield from self._pulled()
+            heard = next(frames, None)
+        self.following = heard
+        self._source.push(None)
+        yield from self._pulled()
+
+    def _continues(self, heard: Heard) -> bool:
         return _format(heard.frame) == self._format and abs(heard.time - self._end) <= self._slack
 
-    def push(self, heard: Heard) -> Iterator[Placed]:
+    def _push(self, heard: Heard) -> None:
         shortest, longest = _JUMP_RANGE
         self._slack = min(max(heard.duration * _JUMP, shortest), longest)
         self._end = heard.time + heard.duration
@@ -143,27 +120,29 @@ class _Run:
         # A time base as fine as the samples of any rate: the resampler compares the two.
         frame.pts, frame.time_base = round(heard.time * _TICKS), Fraction(1, _TICKS)
         self._source.push(frame)
-        yield from self._pulled()
 
-    def finish(self) -> Iterator[Placed]:
-        self._source.push(None)
-        yield from self._pulled()
-
-    def _pulled(self) -> Iterator[Placed]:
+    def _pulled(self) -> Iterator[Samples]:
         while True:
             try:
                 frame: Any = self._sink.pull()
             except (av.BlockingIOError, av.EOFError):
                 return
-            samples = frame.to_ndarray()
-            yield Placed(at=self._at, samples=samples)
-            self._at += samples.shape[1]
+            yield _audible(frame.to_ndarray())
 
 
+def _audible(samples: Samples) -> Samples:
+    """Damage may decode to what is no number, or beyond all measure: encoders refuse it."""
+    return np.nan_to_num(samples, nan=0.0).clip(-_LOUDEST, _LOUDEST)
+
+
+_LOUDEST = 64.0
+"""Amplitude that is still believed: 36 dB above full scale, of which a gain may yet make something."""
 _TICKS = 1_000_000
 
 
 def _resampler(frame: AudioFrame, sample_rate: int, channels: int) -> tuple[Graph, FilterContext, FilterContext]:
+    if frame.layout.nb_channels > MOST_CHANNELS:
+        raise unsupported_sound(f"{frame.layout.nb_channels} channels")
     graph = Graph()
     graph.threads = 1
     source = graph.add(
@@ -172,7 +151,7 @@ def _resampler(frame: AudioFrame, sample_rate: int, channels: int) -> tuple[Grap
         f":channel_layout={frame.layout.name}",
     )
     node = source
-    for name, arguments in _sound_filters(frame.layout.nb_channels, sample_rate, channels):
+    for name, arguments in _sound_filters(frame.layout, sample_rate, channels):
         following = graph.add(name, arguments)
         node.link_to(following)
         node = following
@@ -182,19 +161,15 @@ def _resampler(frame: AudioFrame, sample_rate: int, channels: int) -> tuple[Grap
     return graph, source, sink
 
 
-def _sound_filters(source_channels: int, sample_rate: int, channels: int) -> list[tuple[str, str]]:
+def _sound_filters(source: AudioLayout, sample_rate: int, channels: int) -> list[tuple[str, str]]:
     layout = {1: "mono", 2: "stereo"}[channels]
     filters = []
-    if source_channels == 1 and channels == 2:
-        # swresample would take 3 dB off, as if the one loudspeaker were to become two.
-        filters.append(("pan", "stereo|c0=c0|c1=c0"))
+    if source.name != layout:
+        # In floats, so that loud channels together are not clipped.
+        filters += [("aformat", "sample_fmts=fltp"), ("pan", fold(source, channels))]
     # async: up to 1000 samples a second more or less keep the sound at its timestamps; min_comp: five milliseconds are
-    # rounding, not drift. Jumps never come here. Downmix in float, so that dialogue (the centre) keeps its level
-    # instead of everything being turned down by the sum of the coefficients …
+    # rounding, not drift. Jumps never come here.
     filters.append(("aresample", f"{sample_rate}:async=1000:min_comp=0.005:ochl={layout}:osf=fltp"))
-    if source_channels > channels:
-        # … and what then is too loud is limited instead of clipped; latency=1 takes its look-ahead off again.
-        filters.append(("alimiter", "limit=0.97:level=0:latency=1"))
     filters.append(("aformat", f"sample_fmts=fltp:channel_layouts={layout}:sample_rates={sample_rate}"))
     return filters
 
@@ -203,9 +178,7 @@ def _stream(container: InputContainer, audio: AudioStream) -> AvAudioStream:
     stream = container.streams[audio.index] if audio.index < len(container.streams) else None
     if not isinstance(stream, AvAudioStream) or stream.codec_context is None:
         raise PipelineError("audio_file_broken", log=f"stream {audio.index} is no sound")
-    for other in container.streams:
-        if other.index != stream.index:
-            other.discard = Discard.all
+    sources.read_only(container, stream)
     return stream
 
 
@@ -213,14 +186,6 @@ def _frames(container: InputContainer, stream: AvAudioStream) -> Iterator[AudioF
     """Every frame that can be decoded and holds sound."""
     frames: Iterator[AudioFrame] = sources.decoded(container, stream)
     return (frame for frame in frames if frame.samples > 0 and frame.sample_rate > 0)
-
-
-def _silence(count: int, channels: int) -> Iterator[Samples]:
-    """`count` samples of silence, in pieces: a gap of hours must not be held in memory."""
-    while count > 0:
-        size = min(count, 1 << 16)
-        yield np.zeros((channels, size), np.float32)
-        count -= size
 
 
 def _format(frame: AudioFrame) -> tuple[str, str, int]:

@@ -8,8 +8,9 @@ the first bytes.
 
 from __future__ import annotations
 
+import signal
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
@@ -19,19 +20,19 @@ import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Stream
+from av.stream import Discard, Stream
 from av.video.stream import VideoStream
 
 from pipeline.errors import PipelineError
+from pipeline.media.clock import JoinedClock, joined_clock
+from pipeline.media.formats import FORMATS, unsupported
 from pipeline.media.handle import Handle
+from pipeline.media.playlists import is_live
+from pipeline.media.tables import more_samples_than_bytes
 
-FORMATS = (
-    *("mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "mpegts", "mpeg", "mpegvideo", "avi", "flv", "mxf"),
-    *("asf", "ogg", "mp3", "aac", "wav", "w64", "flac", "aiff", "caf", "amr"),
-)
-"""libav's names of the demuxers that are allowed; none of them reads a second file."""
-
-_FORMATS = {"format_whitelist": ",".join(FORMATS)}
+_FORMATS = {"format_whitelist": ",".join(FORMATS), "max_pixels": str(8192 * 8192)}
+"""What may be opened. libav decodes the first picture of every stream to know its format: larger ones it need not know,
+because nothing is made of them (a film may carry sixty covers)."""
 _START = 4096
 """Bytes that are looked at before libav sees any."""
 _HEAD = 1 << 20
@@ -91,14 +92,20 @@ _ENCRYPTED = (b"pssh", b"encv", b"enca")
 def open_source(source: Source) -> InputContainer:
     """The source, open for reading; the caller closes it.
 
-    Raises `media_url_not_accessible` (no regular file, or not readable), `media_url_file_broken` (empty, or damaged)
-    and `media_url_unsupported_format` (anything that is not media that we serve).
+    Raises `media_url_not_accessible` (no regular file, or not readable), `media_url_file_broken` (empty, or damaged),
+    `video_file_live` (the manifest of a live stream) and `media_url_unsupported_format` (anything else that is not
+    media that we serve).
     """
     foreign = _foreign(_first(source, _START))
     if foreign:
-        raise _unsupported(foreign)
+        if foreign == "playlist" and size_of(source) <= _HEAD and is_live(_first(source, _HEAD)):
+            raise PipelineError("video_file_live", reason="a playlist without an end")
+        raise unsupported(foreign)
+    if _tables_lie(source):
+        raise PipelineError("media_url_file_broken", log="its tables name more than the file can hold")
     try:
-        return _opened(source)
+        with _in_time():
+            return _opened(source)
     except (av.FFmpegError, UnicodeDecodeError, ValueError) as error:
         raise _refusal(_first(source, _HEAD), error) from error
 
@@ -106,6 +113,28 @@ def open_source(source: Source) -> InputContainer:
 def size_of(source: Source) -> int:
     """Bytes."""
     return source.size if isinstance(source, Handle) else source.stat().st_size
+
+
+_OPENING_S = 10
+"""Seconds of processor time for the headers alone. They take a fraction of one, unless they were made to take for ever:
+half a million comments do, each of which libav compares with every other."""
+
+
+@contextmanager
+def _in_time() -> Iterator[None]:
+    """End this process (SIGVTALRM) where what is inside takes longer: libav asks nobody while it reads a header."""
+    signal.setitimer(signal.ITIMER_VIRTUAL, _OPENING_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+
+
+def _tables_lie(source: Source) -> bool:
+    if isinstance(source, Handle):
+        return more_samples_than_bytes(source.open(), source.size)
+    with source.open("rb") as file:
+        return more_samples_than_bytes(file, size_of(source))
 
 
 def _opened(source: Source) -> InputContainer:
@@ -117,14 +146,41 @@ def _opened(source: Source) -> InputContainer:
     return av.open(source.open(), "r", options=options, metadata_errors="ignore", buffer_size=_BUFFER)
 
 
-def packets(container: InputContainer, *streams: Stream) -> Iterator[Packet[Stream]]:
+def packets(container: InputContainer, *streams: Stream, clock: JoinedClock | None = None) -> Iterator[Packet[Stream]]:
     """Every packet of these streams that carries data, in the order of the file.
+
+    Where a recording's clock may start anew in the middle, the times are those of one clock (`pipeline.media.clock`);
+    who wants to ask it brings a new one.
+    """
+    clock, wanted = clock or joined_clock(container), {stream.index for stream in streams}
+    if clock is None:
+        yield from _packets(container, streams)
+        return
+    for packet in clock.mended(_packets(container, [*_timed(container), *streams])):
+        if packet.stream_index in wanted:
+            yield packet
+
+
+def read_only(container: InputContainer, stream: Stream) -> None:
+    """Let libav pass over the other streams, unless their packets are needed to know the time."""
+    if joined_clock(container) is None:
+        for other in container.streams:
+            if other.index != stream.index:
+                other.discard = Discard.all
+
+
+def _timed(container: InputContainer) -> list[Stream]:
+    return [*container.streams.video, *container.streams.audio]
+
+
+def _packets(container: InputContainer, streams: Sequence[Stream]) -> Iterator[Packet[Stream]]:
+    """Every packet that carries data.
 
     PyAV's own packets for flushing are left out (decode None at the end). With them goes its mistake: where a stream
     appears in the middle of the file (FLV, MPEG-TS and -PS allow it), it asks for the flush of a stream that it has no
     object for, and raises IndexError when all packets have been read (av/container/input.py `demux`, 18.1).
     """
-    demuxed = container.demux(list(streams))
+    demuxed = container.demux(list(dict.fromkeys(streams)))
     while True:
         try:
             packet = next(demuxed, None)
@@ -213,15 +269,11 @@ def _text(start: bytes) -> str | None:
 def _refusal(head: bytes, error: Exception) -> PipelineError:
     is_media = any(head.startswith(magic, offset) for offset, magic in _MEDIA) or _is_transport_stream(head)
     if is_media and any(box in head for box in _ENCRYPTED):
-        return _unsupported("encrypted media", error)
+        return unsupported("encrypted media", log=repr(error))
     if is_media:
         return PipelineError("media_url_file_broken", log=repr(error))
-    return _unsupported("unknown", error)
+    return unsupported("unknown", log=repr(error))
 
 
 def _is_transport_stream(head: bytes) -> bool:
     return len(head) > 564 and all(head[n * 188] == 0x47 for n in range(4))
-
-
-def _unsupported(detected: str, error: Exception | None = None) -> PipelineError:
-    return PipelineError("media_url_unsupported_format", detected_format=detected, log=repr(error) if error else None)

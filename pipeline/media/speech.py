@@ -23,7 +23,8 @@ import numpy as np
 from pipeline.errors import PipelineError
 from pipeline.media.cues import Word
 from pipeline.media.languages import UNKNOWN
-from pipeline.media.sound import Samples, continuous, decoded, placed
+from pipeline.media.samples import Samples, continuous
+from pipeline.media.sound import decoded, placed
 from pipeline.media.sources import Source
 from pipeline.tasks import AudioStream, SpeechModel, Timeline
 

@@ -83,16 +83,23 @@ class Sampling:
         return self.origin + (frame - self.base) / self.rate
 
 
+JITTER_S = Fraction(1, 1000)
+"""Seconds by which a frame of a variable rate may come late and still be shown at its place."""
+
+
 def sampling(video: VideoStream, timeline: Timeline, tick: Fraction) -> Sampling:
     """How the frames of `video`, whose timestamps are multiples of `tick` seconds, lie on the grid.
 
     A constant rate source has its own grid: the place of its first frame is rounded once, and the others follow at
     their distance from it, give or take half a source frame. So timestamps that a container rounded (milliseconds in
     Matroska) map one to one even where the sound starts half a frame before the picture. A variable rate has no grid to
-    round to; there only the rounding of one tick is forgiven.
+    round to; there the rounding of one tick is forgiven, and a millisecond at least: the clocks of phones tremble by
+    that much around a steady rate, and without it every other frame would miss its place and be lost.
     """
     if not video.constant:
-        return Sampling(rate=timeline.rate, origin=timeline.start, base=0, tolerance=tick * timeline.rate)
+        return Sampling(
+            rate=timeline.rate, origin=timeline.start, base=0, tolerance=max(tick, JITTER_S) * timeline.rate
+        )
     offset = (video.start - timeline.start) * timeline.rate
     return Sampling(
         rate=timeline.rate,

@@ -72,13 +72,18 @@ def _settle(tracks: tuple[Track, ...]) -> tuple[Track, ...]:
         if not track.segments:
             raise PipelineError("parts_incomplete", track=track.id, detail="it has no segments")
     audio = [track for track in tracks if track.kind == "audio"]
-    default = next((track.id for track in audio if track.default), audio[0].id if audio else None)
-    names = _names(audio, "Audio") | _names([track for track in tracks if track.kind == "text"], "Captions")
+    text = [track for track in tracks if track.kind == "text"]
+    defaults = {
+        next((track.id for track in audio if track.default), audio[0].id if audio else None),
+        # A group has at most one (RFC 8216 §4.3.4.1.1), and text may do without.
+        next((track.id for track in text if track.default), None),
+    }
+    names = _names(audio, "Audio") | _names(text, "Captions")
     return tuple(
         replace(
             track,
             name=names.get(track.id, track.name),
-            default=track.id == default if track.kind == "audio" else track.default,
+            default=track.id in defaults if track.kind in ("audio", "text") else track.default,
         )
         for track in tracks
     )

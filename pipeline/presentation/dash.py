@@ -22,6 +22,7 @@ _NAMESPACE = "urn:mpeg:dash:schema:mpd:2011"
 # isoff-live allows templates only; lists need the main profile.
 _LIVE, _MAIN = "urn:mpeg:dash:profile:isoff-live:2011", "urn:mpeg:dash:profile:isoff-main:2011"
 _ROLE = "urn:mpeg:dash:role:2011"
+_PURPOSE, _VISUALLY_IMPAIRED = "urn:tva:metadata:cs:AudioPurposeCS:2007", "1"
 _CHANNELS = "urn:mpeg:dash:23003:3:audio_channel_configuration:2011"
 
 
@@ -76,9 +77,18 @@ def _adaptation_set(period: Element, number: int, tracks: Sequence[Track], prese
     element = SubElement(period, "AdaptationSet", attributes | _bounds(tracks))
     if first.kind == "audio":
         SubElement(element, "Label").text = first.name
-        SubElement(element, "Role", schemeIdUri=_ROLE, value="main" if first.default else "alternate")
+        if first.role == "description":
+            SubElement(element, "Accessibility", schemeIdUri=_PURPOSE, value=_VISUALLY_IMPAIRED)
+        for role in _sound_roles(first):
+            SubElement(element, "Role", schemeIdUri=_ROLE, value=role)
     for track in tracks:
         _representation(element, track, presentation)
+
+
+def _sound_roles(track: Track) -> list[str]:
+    """By the scheme of ISO/IEC 23009-1 §5.8.5.5."""
+    place = "main" if track.default else "alternate"
+    return [place, track.role] if track.role in ("commentary", "description", "dub") else [place]
 
 
 def _text_set(period: Element, number: int, track: Track, presentation: Presentation) -> None:
@@ -87,9 +97,16 @@ def _text_set(period: Element, number: int, track: Track, presentation: Presenta
         attributes["lang"] = track.language
     element = SubElement(period, "AdaptationSet", attributes)
     SubElement(element, "Label").text = track.name
-    SubElement(element, "Role", schemeIdUri=_ROLE, value="subtitle")
+    for role in _text_roles(track):
+        SubElement(element, "Role", schemeIdUri=_ROLE, value=role)
     shown = SubElement(element, "Representation", id=track.id, bandwidth=str(max(1, track.bandwidth)))
     SubElement(shown, "BaseURL").text = _from_door(presentation, presentation.captions(track))
+
+
+def _text_roles(track: Track) -> list[str]:
+    """By the scheme of ISO/IEC 23009-1 §5.8.5.5."""
+    kind = "forced-subtitle" if track.forced else "caption" if track.hearing_impaired else "subtitle"
+    return [kind, "main"] if track.default else [kind]
 
 
 def _bounds(tracks: Sequence[Track]) -> dict[str, str]:

@@ -16,6 +16,11 @@ from pipeline.tasks import Keyframe, Segment
 
 _AUDIO_GROUP = "audio"
 _TEXT_GROUP = "text"
+_FOR_THE_DEAF = (
+    "public.accessibility.transcribes-spoken-dialog",
+    "public.accessibility.describes-music-and-sound",
+)
+_FOR_THE_BLIND = "public.accessibility.describes-video"
 _START_BITS = 2_000_000
 """Bits a second to begin with, before a player has measured anything: Apple's authoring specification puts the variant
 near 2 Mb/s first."""
@@ -52,11 +57,13 @@ def render_master(presentation: Presentation) -> str:
 
 
 def _sounds(presentation: Presentation) -> Iterator[str]:
-    # AUTOSELECT offers a track for its language: with two of a language a player could not choose (§4.3.4.1.1).
-    offered: set[str] = set()
+    # AUTOSELECT offers a track for its language: with two of a language a player could not choose (§4.3.4.1.1), unless
+    # one is for those who ask their device for descriptions.
+    offered: set[tuple[str, bool]] = set()
     for track in _default_first(presentation.audio):
-        autoselect = track.language not in offered
-        offered.add(track.language)
+        offer = (track.language, track.role == "description")
+        autoselect = offer not in offered and track.role != "commentary"
+        offered.add(offer)
         yield _tag(
             "MEDIA",
             TYPE="AUDIO",
@@ -64,17 +71,19 @@ def _sounds(presentation: Presentation) -> Iterator[str]:
             NAME=_quoted(track.name),
             LANGUAGE=_quoted(track.language) if track.language != "und" else None,
             DEFAULT=_yes(track.default),
-            AUTOSELECT=_yes(autoselect),
+            AUTOSELECT=_yes(track.default or autoselect),
+            CHARACTERISTICS=_quoted(_FOR_THE_BLIND) if track.role == "description" else None,
             CHANNELS=_quoted(str(track.channels)) if track.channels else None,
             URI=_quoted(_from_door(presentation, _media_key(presentation, track))),
         )
 
 
 def _texts(presentation: Presentation) -> Iterator[str]:
-    offered: set[tuple[str, bool]] = set()
+    offered: set[tuple[object, ...]] = set()
     for track in presentation.text:
-        autoselect = (track.language, track.auto_generated) not in offered
-        offered.add((track.language, track.auto_generated))
+        offer = (track.language, track.auto_generated, track.forced, track.hearing_impaired)
+        autoselect = offer not in offered
+        offered.add(offer)
         yield _tag(
             "MEDIA",
             TYPE="SUBTITLES",
@@ -82,11 +91,20 @@ def _texts(presentation: Presentation) -> Iterator[str]:
             NAME=_quoted(track.name),
             LANGUAGE=_quoted(track.language) if track.language != "und" else None,
             DEFAULT=_yes(track.default),
-            AUTOSELECT=_yes(track.default or autoselect),
-            FORCED="NO",
-            CHARACTERISTICS=_quoted("public.machine-generated") if track.auto_generated else None,
+            AUTOSELECT=_yes(track.default or track.forced or autoselect),
+            FORCED=_yes(track.forced),
+            CHARACTERISTICS=_characteristics(track),
             URI=_quoted(_from_door(presentation, _media_key(presentation, track))),
         )
+
+
+def _characteristics(track: Track) -> str | None:
+    """What Apple's players sort and show a text by (§4.3.4.1, HLS authoring specification §5)."""
+    said = [
+        *(["public.machine-generated"] if track.auto_generated else []),
+        *(_FOR_THE_DEAF if track.hearing_impaired else []),
+    ]
+    return _quoted(",".join(said)) if said else None
 
 
 def _text_group(presentation: Presentation) -> str | None:

@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Literal
 
 from pipeline import keys
-from pipeline.tasks import Segment
+from pipeline.tasks import Segment, SoundRole
 
 SCHEMA = 1
 """Grows when the stored form changes; a worker that meets a newer one hands its step back."""
@@ -45,8 +45,14 @@ class Track:
     frame_rate: Fraction | None = None
     channels: int | None = None
     sample_rate: int | None = None
+    role: SoundRole = "main"
+    """What a sound is for."""
     auto_generated: bool = False
     """Text that a machine heard."""
+    forced: bool = False
+    """Text for those who understand the sound: of what they could not (another language, signs)."""
+    hearing_impaired: bool = False
+    """Text for those who do not hear: of all that is heard."""
 
     @property
     def size(self) -> int:

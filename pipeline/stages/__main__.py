@@ -2,12 +2,13 @@
 
 Python and the codecs are loaded once (0.4 s of CPU), and each step gets a fresh process of its own in some ten
 milliseconds. The nursery itself never opens media and starts no thread, so that forking it is safe. A child gives away
-what it does not need (network, memory, further files) *before* it opens anything hostile, runs one stage, and speaks to
-its parent in JSON lines over a socket.
+what it does not need (network, processes, memory, other files: `pipeline.stages.confinement`) *before* it opens
+anything hostile, runs one stage, and speaks to its parent in JSON lines over a socket.
 
 On FD the worker asks, one request at a time: `{"fork": true}` with descriptors (the child's socket, its log, and one
-for each input that is a handle), answered by `{"pid": …}`; `{"reap": pid}`, answered by `{"status": …}` once that child
-has ended; `{"build": 1}`, answered by `{"build": …}`, the encoder's fingerprint.
+for each input that is a handle), answered by `{"pid": …}`; `{"reap": pid}`, answered by
+`{"status": …, "peak_bytes": …}` once that child has ended; `{"build": 1}`, answered by `{"build": …}`, the encoder's
+fingerprint.
 """
 
 from __future__ import annotations
@@ -27,22 +28,24 @@ import threading
 import time
 import traceback
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from pipeline.errors import PipelineError
 from pipeline.media.handle import Handle, Lost
+from pipeline.stages.confinement import confine, confine_files
 from pipeline.stages.contract import Input
 
 MOST_HANDLES = 64
 """Inputs of one step that are handles."""
 
-CLONE_NEWUSER = 0x10000000
-CLONE_NEWNET = 0x40000000
 PR_SET_PDEATHSIG = 1
 
 _NO_MEMORY = ("allocate memory", "bad_alloc", "failed to map segment")
 """The C library's words, C++'s, and the loader's."""
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+"""Bytes in which the system counts resident memory."""
 _ENOUGH_BYTES = 64 * 1024**2
 """More than any buffer that encoders and decoders ask for at once, short of the largest pictures."""
 
@@ -65,7 +68,8 @@ def main(fd: int) -> int:
         elif "fork" in order:
             answer = {"pid": _fork(control, *descriptors)}
         else:
-            answer = {"status": os.waitpid(order["reap"], 0)[1]}
+            _, status, used = os.wait4(order["reap"], 0)
+            answer = {"status": status, "peak_bytes": used.ru_maxrss * _RSS_UNIT}
         control.sendall(json.dumps(answer).encode() + b"\n")
 
 
@@ -78,7 +82,10 @@ def preload() -> None:
     import pipeline.stages.package
     import pipeline.stages.transcode  # noqa: F401
 
-    av.logging.set_level(av.logging.ERROR)
+    # libav's own way to the log. PyAV's needs the interpreter's lock, from whichever thread a decoder complains; a main
+    # thread that holds the lock while it waits for the decoder's threads (as it closes them) would then wait for ever.
+    av.logging.restore_default_callback()
+    av.logging.set_libav_level(av.logging.ERROR)
     gc.collect()
     gc.freeze()
 
@@ -116,15 +123,15 @@ def _fork(control: socket.socket, channel: int, log: int, *handles: int) -> int:
 def child(fd: int, handles: Sequence[int], nursery: int) -> NoReturn:
     """One step, from its order to its answer. `handles` are the sockets of the inputs that are not files."""
     os.setsid()
-    die_with_parent(nursery)
     channel = socket.socket(fileno=fd)
     lines = channel.makefile("r", encoding="utf-8")
     say = Voice(channel.makefile("w", encoding="utf-8"))
-    say(hello={"network": leave_network()})
+    held = confine()
+    die_with_parent(nursery)  # afterwards: another identity may end what was asked for under the old one
+    say(hello={"network": held.network, **asdict(held)})
     order = lines.readline()
     if order:
-        threading.Thread(target=_die_on_eof, args=(lines,), daemon=True).start()
-        _run(json.loads(order), handles, say)
+        _run(json.loads(order), handles, say, lines)
     os._exit(0)
 
 
@@ -157,11 +164,14 @@ class FolderOutputs:
         self._say(done=name)
 
 
-def _run(order: dict[str, Any], handles: Sequence[int], say: Voice) -> None:
+def _run(order: dict[str, Any], handles: Sequence[int], say: Voice, lines: TextIO) -> None:
     from pipeline.stages import STAGES, load
     from pipeline.tasks import from_json, to_json
 
-    kind = STAGES[order["stage"]].task
+    task = from_json(STAGES[order["stage"]].task, order["task"])
+    _shut_in(order, task)
+    # Whatever confines a thread, confines those that it starts from then on.
+    threading.Thread(target=_die_on_eof, args=(lines,), daemon=True).start()
 
     def lost(error: Exception) -> NoReturn:
         """Nothing more may be made of a source that cannot be read (`pipeline.media.handle`)."""
@@ -175,11 +185,23 @@ def _run(order: dict[str, Any], handles: Sequence[int], say: Voice) -> None:
     os.chdir(order["out"])
     try:
         limit(order["limits"])
+        mmap.mmap(-1, _ENOUGH_BYTES).close()  # else the first call that goes deep would find no room for its stack
         stage = load(order["function"])
-        facts = stage(from_json(kind, order["task"]), inputs, out, lambda fraction: say(tick=fraction))
+        facts = stage(task, inputs, out, lambda fraction: say(tick=fraction))
         say(facts=to_json(facts), cpu_s=round(time.process_time(), 3))
     except Exception as error:  # whatever a stage raises, its parent hears a code
         _say_error(order, error, say)
+
+
+def _shut_in(order: dict[str, Any], task: Any) -> None:
+    """Leave only the files of this step to be opened."""
+    folder = Path(order["out"])
+    os.environ["HOME"] = os.environ["TMPDIR"] = str(folder)
+    reads = [Path(given) for given in order["inputs"].values() if isinstance(given, str)]
+    model = getattr(task, "model", None)
+    if model is not None and model.device != "cpu":
+        return  # drivers of graphics cards open what they alone know
+    confine_files([*reads, *(Path(place) for place in (model.name, model.cache) if place)] if model else reads, folder)
 
 
 def _input(given: str | dict[str, Any], handles: Sequence[int], lost: Lost) -> Input:
@@ -212,7 +234,18 @@ def _out_of_memory(error: BaseException) -> bool:
     if told or any(words in str(error) for words in _NO_MEMORY):
         return True
     if isinstance(error, PipelineError):  # the stage knows what it met, unless what it met was this
-        return error.__context__ is not None and _out_of_memory(error.__context__)
+        return error.__context__ is not None and _met_no_memory(error.__context__)
+    return _none_left()
+
+
+def _met_no_memory(error: BaseException) -> bool:
+    """libav says the same of absurd sizes and counts, which only a damaged file asks for: it must be true as well."""
+    import av
+
+    return _none_left() if isinstance(error, av.FFmpegError) else _out_of_memory(error)
+
+
+def _none_left() -> bool:
     # While the error is held, so is what its frames hold: what was missing then is missing now.
     try:
         mmap.mmap(-1, _ENOUGH_BYTES).close()
@@ -231,16 +264,9 @@ def limit(limits: dict[str, int]) -> None:
     ):
         with contextlib.suppress(ValueError, OSError):  # a lower hard limit of the surroundings stays
             resource.setrlimit(kind, (value, value))
-
-
-def leave_network() -> str:
-    """Move into a network namespace without interfaces. Best effort: `doctor` tells where the system refuses."""
-    if not sys.platform.startswith("linux"):
-        return "open"
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(CLONE_NEWNET) == 0 or libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0:
-        return "none"
-    return "open"
+    with contextlib.suppress(ValueError, OSError):
+        # SIGXCPU tells what it was; whoever is deaf to it is killed some seconds later.
+        resource.setrlimit(resource.RLIMIT_CPU, (limits["cpu_s"], limits["cpu_s"] + 5))
 
 
 def die_with_parent(parent: int) -> None:

@@ -1,7 +1,8 @@
 """Ingest: learn what a source is, and refuse what cannot be served before anything is made of it.
 
 The workbench has brought the source to a local file; this stage only looks at it. The long form of what it learned,
-with the time of every keyframe, becomes an object beside the source; the record gets the short one.
+with the time of every keyframe, becomes an object beside the source; the record gets the short one. The text that the
+source brought becomes files of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pipeline.stages.contract import Inputs, Outputs, Tick
 from pipeline.tasks import IngestFacts, IngestTask, MediaInfo, from_json, to_json
 
 MEDIA = "media.json"
-"""The output: the whole `MediaInfo` as JSON."""
+"""An output: the whole `MediaInfo` as JSON. The others are WebVTT, by the names that it says (`TextStream.file`)."""
 
 
 def ingest(task: IngestTask, inputs: Inputs, out: Outputs, tick: Tick) -> IngestFacts:
@@ -26,7 +27,13 @@ def ingest(task: IngestTask, inputs: Inputs, out: Outputs, tick: Tick) -> Ingest
     if isinstance(media_file := inputs.get("media"), Path):
         known = from_json(MediaInfo, media_file.read_bytes())
         return IngestFacts(media=replace(known, keyframes=()), encoder=fingerprint())
-    media = replace(probe(inputs["source"], task.limits, tick), sha256=task.sha256)
-    out.path(MEDIA).write_text(to_json(media), encoding="utf-8")
-    out.done(MEDIA)
+
+    def keep(name: str, content: str) -> None:
+        out.path(name).write_text(content, encoding="utf-8")
+        out.done(name)
+        tick(1)
+
+    media = replace(probe(inputs["source"], task.limits, tick, keep), sha256=task.sha256)
+    # The facts name the texts, so they come last.
+    keep(MEDIA, to_json(media))
     return IngestFacts(media=replace(media, keyframes=()), encoder=fingerprint())

@@ -90,9 +90,9 @@ def _check_grid(part: Part, timeline: Timeline) -> None:
 
 def _audios(blueprint: Blueprint, parts: Iterable[Part]) -> list[Track]:
     sounds = blueprint.audio
-    default = next((sound.track for sound in sounds if sound.stream.default), sounds[0].track if sounds else None)
+    default = min(sounds, key=_unlikely, default=None)
     return [
-        _audio(sound, name, sound.track == default, blueprint.timeline, _whole(sound.track, "audio", parts))
+        _audio(sound, name, sound is default, blueprint.timeline, _whole(sound.track, "audio", parts))
         for sound, name in zip(sounds, audio_names(sounds), strict=True)
     ]
 
@@ -111,7 +111,17 @@ def _audio(sound: AudioRendition, name: str, default: bool, timeline: Timeline, 
         default=default,
         channels=sound.channels,
         sample_rate=sound.sample_rate,
+        role=sound.stream.role,
     )
+
+
+def _unlikely(sound: AudioRendition) -> tuple[bool, bool]:
+    """Sorts the sound first that is heard unless somebody chooses. Matroska calls every track the default."""
+    return sound.stream.role in _APART, not sound.stream.default
+
+
+_APART = {"commentary": "Commentary", "description": "Audio description", "clean": "Without speech"}
+"""Sounds for those who ask for them, and what they are called where the source has no better word."""
 
 
 def audio_names(sounds: Sequence[AudioRendition]) -> list[str]:
@@ -123,9 +133,8 @@ def audio_names(sounds: Sequence[AudioRendition]) -> list[str]:
 def _audio_name(sound: AudioRendition, shared: bool) -> str:
     # A title alone is often "Stereo" or the name of the program that wrote the file: it helps only to tell apart.
     language, title = language_name(sound.stream.language), " ".join((sound.stream.title or "").split())[:64]
-    if title and (shared or language is None):
-        return title if language is None else f"{language} – {title}"
-    return language or "Audio"
+    told = title if title and (shared or language is None) else _APART.get(sound.stream.role)
+    return " – ".join(filter(None, (language, told))) or "Audio"
 
 
 # -- parts ------------------------------------------------------------------------------------------------------------

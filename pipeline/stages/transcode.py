@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 
 from pipeline.media import timeline as grid
 from pipeline.media.codecs import VideoEncoder, h264, output_color
@@ -74,12 +75,22 @@ def _shown(task: TranscodeTask, source: Input, first: int, end: int, pulse: Puls
     video = task.video
     with closing(FrameSource(source, video)) as opened:
         sampling = grid.sampling(video, task.timeline, opened.time_base)
-        begin = sampling.source_time(first) - lead_in(video)
-        seek = task.seekable and begin > video.start
-        frames = _pulsed(opened.frames_from(begin if seek else None), pulse)
-        if video.interlaced:
-            frames = deinterlaced(frames, opened.time_base)
-        yield from on_grid(frames, sampling, first, end)
+        frames = _frames_from(sampling.source_time(first), opened, task)
+        yield from on_grid(deinterlaced(_pulsed(frames, pulse), opened.time_base), sampling, first, end)
+
+
+def _frames_from(time: Fraction, opened: FrameSource, task: TranscodeTask) -> Iterator[Decoded]:
+    """Frames from some one at or before `time` on, with the lead-in that fields need."""
+    early = time - lead_in(task.video)
+    begin = early if task.video.interlaced else time
+    if not task.seekable or begin <= task.video.start:
+        return opened.frames_from(None)
+    frames = opened.frames_from(begin)
+    first = next(frames)
+    if first.frame.interlaced_frame and first.time > early:
+        # Fields between progressive scenes, which nobody had seen until here.
+        return opened.frames_from(early)
+    return chain((first,), frames)
 
 
 def _pulsed(frames: Iterator[Decoded], pulse: Pulse) -> Iterator[Decoded]:

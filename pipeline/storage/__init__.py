@@ -25,7 +25,10 @@ def open_storage(url: str) -> Storage:
     (`when_supported`, the default, or `when_required` for servers that refuse CRC32 checksums).
     Raises `PipelineError("parameter_invalid")` where the URL cannot be understood.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # whose words may show a password
+        raise _invalid("the storage is no whole URL") from None
     if parts.scheme == "s3":
         return _bucket(parts.netloc, parts.path.strip("/"), parts.query)
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
@@ -45,6 +48,7 @@ def _folder(path: str) -> Storage:
 
 
 def _bucket(bucket: str, prefix: str, query: str) -> Storage:
+    from pipeline.storage.buckets import server
     from pipeline.storage.s3 import Checksums, S3Storage, connect
 
     options = dict(parse_qsl(query, keep_blank_values=True))
@@ -56,9 +60,7 @@ def _bucket(bucket: str, prefix: str, query: str) -> Storage:
     if checksums not in get_args(Checksums):
         raise _invalid(f"checksums is one of {', '.join(get_args(Checksums))}")
     try:
-        client = connect(
-            endpoint=options.get("endpoint"), region=options.get("region"), checksums=cast(Checksums, checksums)
-        )
+        client = connect(endpoint=server(options), region=options.get("region"), checksums=cast(Checksums, checksums))
         return S3Storage(client, bucket, prefix)
     except ValueError as error:  # an endpoint that is no URL, a prefix that is no key
         raise _invalid(str(error)) from error

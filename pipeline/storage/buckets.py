@@ -7,14 +7,14 @@ goes anywhere but there. What we store ourselves is no source: it belongs to oth
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from pipeline import keys
-from pipeline.document import public_url
+from pipeline.document import holds_secret, public_url
 from pipeline.errors import PipelineError
 from pipeline.ports import Moved, ObjectNotFound, PreconditionFailed
 from pipeline.storage.s3_errors import translated
@@ -24,7 +24,18 @@ if TYPE_CHECKING:
 
 _BLOCK = 8 * 1024**2
 _OPTIONS = {"endpoint", "region"}
-_OURS = (f"{keys.PRIVATE}/", f"{keys.PUBLIC}/")
+_AREAS = (keys.PRIVATE, keys.PUBLIC)
+
+
+def server(options: Mapping[str, str]) -> str | None:
+    """The `endpoint` of a bucket's URL. Raises `ValueError`, which shows nothing of it: it may hold credentials.
+
+    It is told to the whole fleet, and to whoever asks where that stores.
+    """
+    endpoint = options.get("endpoint")
+    if endpoint is not None and (not endpoint.startswith(("http://", "https://")) or holds_secret(endpoint)):
+        raise ValueError("the endpoint is https://host:port; credentials come from the environment")
+    return endpoint
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,8 @@ class Bucket:
     region: str | None = None
     closed: tuple[str, ...] = ()
     """Keys that begin so are no sources."""
+    shared: bool = False
+    """Nobody named what of it may be read: what any fleet keeps there, below whatever prefix, is no source."""
 
     @classmethod
     def of(cls, url: str) -> Bucket:
@@ -50,13 +63,18 @@ class Bucket:
         return cls(
             name=parts.netloc,
             prefix=f"{prefix}/" if prefix else "",
-            endpoint=options.get("endpoint"),
+            endpoint=server(options),
             region=options.get("region"),
         )
 
-    def closed_below(self, prefix: str) -> Bucket:
-        """The same bucket without what a storage keeps below `prefix`."""
-        return Bucket(self.name, "", self.endpoint, self.region, tuple(prefix + area for area in _OURS))
+    def without(self, storage: Bucket) -> Bucket:
+        """The same bucket without what a storage keeps there.
+
+        Only its name tells which one it is: a server has many names (`localhost`, `127.0.0.1`), and none at Amazon.
+        """
+        if self.name != storage.name:
+            return self
+        return replace(self, closed=tuple(f"{storage.prefix}{area}/" for area in _AREAS))
 
     def holds(self, name: str, key: str, said: dict[str, str]) -> bool:
         """Whether a request that names this bucket, this key and these options means one of its objects.
@@ -68,13 +86,51 @@ class Bucket:
             and said.get("endpoint", self.endpoint) == self.endpoint
             and key.startswith(self.prefix)
             and not key.startswith(self.closed)
+            and not (self.shared and set(_AREAS) & set(key.split("/")[:-1]))
         )
+
+    def shown(self, key: str) -> str:
+        """An object as it is named to the world."""
+        return f"s3://{self.name}/{quote(key)}"
+
+    def look(self, key: str) -> tuple[int, str]:
+        """Size and etag of an object as it is now. Raises `media_url_not_accessible`, and what a storage raises."""
+        shown = self.shown(key)
+        try:
+            with translated(shown):
+                head = self.client.head_object(Bucket=self.name, Key=key)
+        except ObjectNotFound:
+            raise PipelineError("media_url_not_accessible", url=shown, reason="there is no such object") from None
+        return head["ContentLength"], head["ETag"]
 
     @cached_property
     def client(self) -> S3Client:
         from pipeline.storage.s3 import connect
 
         return connect(endpoint=self.endpoint, region=self.region)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pinned:
+    """One object of a bucket, and one content of it: another one is never read in its place."""
+
+    bucket: Bucket
+    key: str
+    size: int
+    etag: str
+
+    def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Bytes of it, as of `Storage.get`. Raises `source_changed`, `media_url_not_accessible` (it is gone),
+        `source_archived`, and what a storage raises."""
+        assert key == self.key, "it is this one object"
+        last = (self.size if length is None else offset + length) - 1
+        target = {"Bucket": self.bucket.name, "Key": key, "IfMatch": self.etag, "Range": f"bytes={offset}-{last}"}
+        shown = self.bucket.shown(key)
+        try:
+            return _read(self.bucket.client, target, shown)
+        except PreconditionFailed:
+            self.bucket.look(key)  # which says so where it is gone
+            raise PipelineError("source_changed", url=shown) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +141,8 @@ class Buckets:
 
     @classmethod
     def of(cls, text: str, storage_url: str) -> Buckets:
-        """From `s3://one, s3://two/below?region=…`; from nothing: the bucket of the storage itself, if it is one.
+        """From `s3://one, s3://two/below?region=…`; from nothing: the bucket of the storage itself, if it is one, but
+        for folders that are called as ours are: another fleet may store beside us.
 
         Raises `ValueError`.
         """
@@ -93,14 +150,8 @@ class Buckets:
         named = tuple(Bucket.of(word.strip()) for word in text.split(",") if word.strip())
         if storage is None:
             return cls(allowed=named)
-        own = storage.closed_below(storage.prefix)
-        closed = tuple(
-            Bucket(each.name, each.prefix, each.endpoint, each.region, own.closed)
-            if (each.name, each.endpoint) == (storage.name, storage.endpoint)
-            else each
-            for each in named
-        )
-        return cls(allowed=closed or (own,))
+        own = replace(storage, prefix="", shared=True)
+        return cls(allowed=tuple(each.without(storage) for each in named or (own,)))
 
     def blocks(self, url: str, *, max_bytes: int | None, moved: Moved) -> Iterator[bytes]:
         """The bytes of the object that `url` names, in order; `moved` is called for each block.
@@ -108,27 +159,36 @@ class Buckets:
         Raises `source_forbidden`, `media_url_not_accessible`, `media_url_file_broken` (empty),
         `media_filesize_too_large`, `source_changed`, and what a storage raises.
         """
+        pinned = self.pinned(url)
+        if pinned.size == 0:
+            raise PipelineError("media_url_file_broken")
+        if max_bytes is not None and pinned.size > max_bytes:
+            raise PipelineError("media_filesize_too_large", current_size=pinned.size, maximum_size=max_bytes)
+        for offset in range(0, pinned.size, _BLOCK):
+            yield pinned.get(pinned.key, offset, min(_BLOCK, pinned.size - offset))
+            moved()
+
+    def pinned(self, url: str) -> Pinned:
+        """The object that `url` names, with the content that it has now.
+
+        Raises `source_forbidden`, `media_url_not_accessible`, and what a storage raises.
+        """
         bucket, key = self._object(url)
-        shown = public_url(url)
-        target: Any = {"Bucket": bucket.name, "Key": key}
+        size, etag = bucket.look(key)
+        return Pinned(bucket=bucket, key=key, size=size, etag=etag)
+
+    def pinned_before(self, url: str, *, size: int, etag: str) -> Pinned:
+        """The object that `url` names, with the content that it had once. Raises `source_forbidden`."""
+        bucket, key = self._object(url)
+        return Pinned(bucket=bucket, key=key, size=size, etag=etag)
+
+    def allow(self, url: str) -> bool:
+        """Whether the object that `url` names may be a source."""
         try:
-            with translated(shown):
-                head = bucket.client.head_object(**target)
-            size = head["ContentLength"]
-            if size == 0:
-                raise PipelineError("media_url_file_broken")
-            if max_bytes is not None and size > max_bytes:
-                raise PipelineError("media_filesize_too_large", current_size=size, maximum_size=max_bytes)
-            for offset in range(0, size, _BLOCK):
-                last = min(offset + _BLOCK, size) - 1
-                yield _read(
-                    bucket.client, {**target, "IfMatch": head["ETag"], "Range": f"bytes={offset}-{last}"}, shown
-                )
-                moved()
-        except ObjectNotFound:
-            raise PipelineError("media_url_not_accessible", url=shown, reason="there is no such object") from None
-        except PreconditionFailed:
-            raise PipelineError("source_changed", url=shown) from None
+            self._object(url)
+        except PipelineError:
+            return False
+        return True
 
     def _object(self, url: str) -> tuple[Bucket, str]:
         try:

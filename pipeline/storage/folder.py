@@ -9,8 +9,8 @@ The etag is (size, modification time in ns, inode), not a hash: asking after a s
 nor may listing an asset read its segments. It is strong all the same, because we set the time ourselves: a replacement
 is always dated later than what it replaces, on one machine's clock or another's, so no key has the same etag twice.
 
-`.reelway/` under the root holds the temporary files and the lock; no key begins with a dot, so nothing there is ever
-listed. The lock is `flock`: it dies with its holder.
+`.reelway/` under the root holds the temporary files, the parts of what others bring (`folder_multipart`) and the lock;
+no key begins with a dot, so nothing there is ever listed. The lock is `flock`: it dies with its holder.
 On a file system that ignores case, keys that differ in case alone are one object.
 """
 
@@ -28,10 +28,12 @@ from itertools import count
 from pathlib import Path
 
 from pipeline.errors import PipelineError
-from pipeline.ports import Body, Moved, ObjectNotFound, PreconditionFailed, StoredObject
+from pipeline.ports import Abandoned, Body, Moved, ObjectNotFound, PreconditionFailed, StoredObject, nobody_knows
+from pipeline.storage.folder_multipart import FolderMultipart
 from pipeline.storage.naming import check_key, check_prefix
+from pipeline.storage.unfinished import sweep
 
-_OURS = ".reelway"
+HIDDEN = ".reelway"
 _ABANDONED_S = 24 * 3600
 """A temporary file that nobody has written to for so long belongs to a process that died."""
 _BATCH = 100
@@ -55,6 +57,7 @@ class FolderStorage:
     def __init__(self, root: Path) -> None:
         self._root = Path(os.path.abspath(root))
         self._tidied = False
+        self.multipart = FolderMultipart(self._root / HIDDEN / "uploads", self, self._translated)
 
     def __repr__(self) -> str:
         return f"FolderStorage({str(self._root)!r})"
@@ -125,12 +128,17 @@ class FolderStorage:
         """A `file:` URL. It never expires: whoever can use it can read the folder."""
         return self._path(key).as_uri()
 
-    def sweep_uploads(self, older_than_s: float, *, dry_run: bool = False) -> int:
-        """See the port: temporary files of processes that died. A living one writes to its file all the time."""
+    def sweep_uploads(self, older_than_s: float, *, abandoned: Abandoned = nobody_knows, dry_run: bool = False) -> int:
+        """See the port: temporary files of processes that died (a living one writes to its file all the time), and
+        parts that nobody put together."""
+        count = self._sweep_temporary(older_than_s, dry_run=dry_run)
+        return count + sweep(self.multipart, older_than_s, abandoned, dry_run=dry_run)
+
+    def _sweep_temporary(self, older_than_s: float, *, dry_run: bool = False) -> int:
         oldest = time.time() - older_than_s
         count = 0
         with self._translated(), suppress(FileNotFoundError):
-            for entry in os.scandir(self._root / _OURS / "tmp"):
+            for entry in os.scandir(self._root / HIDDEN / "tmp"):
                 with suppress(FileNotFoundError):
                     if entry.stat().st_mtime < oldest:
                         if not dry_run:
@@ -140,6 +148,16 @@ class FolderStorage:
 
     def local_path(self, key: str) -> Path | None:
         return self._path(key)
+
+    def adopt(self, key: str, file: Path) -> StoredObject:
+        """Make a whole and synced file of this storage's own an object, create-only; its name stays where the file
+        system has links. Raises `PreconditionFailed`, and `ObjectNotFound` where the file is gone."""
+        path = self._path(key)
+        with self._translated():
+            try:
+                return _stored(key, self._create(file, path))
+            except FileNotFoundError:
+                raise ObjectNotFound(file.name) from None
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -184,8 +202,8 @@ class FolderStorage:
     @contextmanager
     def _temporary(self, source: bytes | int | Iterator[bytes], moved: Moved | None) -> Iterator[Path]:
         """A synced file in the hidden folder with the content of `source`; gone afterwards, whatever happens."""
-        self._make(self._root / _OURS / "tmp")
-        path = self._root / _OURS / "tmp" / secrets.token_hex(12)
+        self._make(self._root / HIDDEN / "tmp")
+        path = self._root / HIDDEN / "tmp" / secrets.token_hex(12)
         try:
             # 0o666: the umask decides who else may read, as for any file; a web server might.
             file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
@@ -203,13 +221,13 @@ class FolderStorage:
         """Remove what processes that died left behind, once a process."""
         if not self._tidied:
             self._tidied = True
-            self.sweep_uploads(_ABANDONED_S)
+            self._sweep_temporary(_ABANDONED_S)
 
     @contextmanager
     def _locked(self, *, shared: bool = False) -> Iterator[None]:
         """The storage's one lock, for as long as a few system calls take. Closing the file gives it back."""
-        self._make(self._root / _OURS)
-        file = os.open(self._root / _OURS / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
+        self._make(self._root / HIDDEN)
+        file = os.open(self._root / HIDDEN / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
             yield

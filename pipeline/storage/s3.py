@@ -1,9 +1,9 @@
 """The storage on an S3 bucket, Amazon's or another server's.
 
 Needs, on the bucket or on its part below the prefix: `s3:GetObject`, `s3:PutObject`, `s3:DeleteObject`,
-`s3:AbortMultipartUpload`, `s3:ListBucketMultipartUploads` (for the janitor), and `s3:ListBucket` (without it a missing
-object looks like a forbidden one). The server must know conditional writes: `If-None-Match: *` and `If-Match`, also
-when a multipart upload completes.
+`s3:AbortMultipartUpload`, `s3:ListBucketMultipartUploads` (for the janitor), `s3:ListMultipartUploadParts` (for what
+others upload), and `s3:ListBucket` (without it a missing object looks like a forbidden one). The server must know
+conditional writes: `If-None-Match: *` and `If-Match`, also when a multipart upload completes.
 
 Objects up to 64 MiB are one request; larger files go in parts, four at a time, each read when its turn comes, so memory
 stays at six parts whatever the size; so do blocks whose end nobody knows yet. Parts become an object in one conditional
@@ -25,11 +25,12 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
-from pipeline import keys
-from pipeline.ports import Body, Moved, ObjectNotFound, PreconditionFailed, StoredObject
+from pipeline.ports import Abandoned, Body, Moved, ObjectNotFound, PreconditionFailed, StoredObject, nobody_knows
 from pipeline.storage.naming import cache_control, check_key, check_prefix, content_type
 from pipeline.storage.s3_errors import CONFLICT, NothingThere, coded, translated
+from pipeline.storage.s3_multipart import S3Multipart
 from pipeline.storage.s3_replies import bare, listing, ms, refuse_half, replied_ms, walks_folders, whole
+from pipeline.storage.unfinished import sweep
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -86,6 +87,7 @@ class S3Storage:
         self._client = client
         self._bucket = bucket
         self._base = check_key(prefix) + "/" if prefix else ""
+        self.multipart = S3Multipart(client, bucket, self._base)
 
     def __repr__(self) -> str:
         return f"S3Storage('s3://{self._bucket}/{self._base}')"
@@ -169,17 +171,9 @@ class S3Storage:
         with translated(key):
             return self._client.generate_presigned_url("get_object", Params=request, ExpiresIn=expires_s)
 
-    def sweep_uploads(self, older_than_s: float, *, dry_run: bool = False) -> int:
+    def sweep_uploads(self, older_than_s: float, *, abandoned: Abandoned = nobody_knows, dry_run: bool = False) -> int:
         """See the port. Only uploads to the areas that are ours: others may use the bucket as well."""
-        count = 0
-        for area in (keys.PRIVATE, keys.PUBLIC):
-            with translated(area):
-                for upload, age_s in self._uploads(f"{self._base}{area}/"):
-                    if age_s > older_than_s:
-                        if not dry_run:
-                            self._abort(upload)
-                        count += 1
-        return count
+        return sweep(self.multipart, older_than_s, abandoned, dry_run=dry_run)
 
     def local_path(self, key: str) -> Path | None:
         check_key(key)
@@ -251,21 +245,6 @@ class S3Storage:
                 if len(under_way) == _PARALLEL:
                     sent.append(under_way.popleft().result())
             return [*sent, *(part.result() for part in under_way)]
-
-    def _uploads(self, prefix: str) -> Iterator[tuple[Any, float]]:
-        """Uploads under way, as `_abort` takes them, with their age in seconds by the server's clock."""
-        after: Any = {}
-        while after is not None:
-            page = self._client.list_multipart_uploads(Bucket=self._bucket, Prefix=prefix, **after)
-            for upload in page.get("Uploads", ()):
-                age_ms = replied_ms(page) - ms(upload["Initiated"])
-                yield {"Key": upload["Key"], "UploadId": upload["UploadId"]}, age_ms / 1000
-            marker = page.get("NextKeyMarker") if page["IsTruncated"] else None
-            after = {"KeyMarker": marker, "UploadIdMarker": page["NextUploadIdMarker"]} if marker else None
-
-    def _abort(self, upload: Any) -> None:
-        with suppress(self._client.exceptions.NoSuchUpload):  # it was completed meanwhile
-            self._client.abort_multipart_upload(Bucket=self._bucket, **upload)
 
     def _nothing(self, key: str) -> bytes:
         if self.stat(key) is None:

@@ -13,12 +13,12 @@ from test_worlds_on_redis import RedisBooks, RedisClock
 
 from pipeline import keys
 from pipeline.errors import PipelineError
-from pipeline.job import JobStatus, Ref
+from pipeline.job import JobStatus, Priority, Ref
 from pipeline.memory import ManualClock, MemoryJobStore
 from pipeline.organizations import Organization
 
 Open = Callable[[Path], Front]
-ACME = Organization(max_open_jobs=2)
+ACME = Organization(max_open_jobs=2, priorities=(Priority.HIGH, Priority.STANDARD))
 
 
 @pytest.fixture
@@ -36,6 +36,7 @@ def memory_front(tmp_path: Path) -> Front:
     return Front(tmp_path / "memory", books=lambda clock: MemoryBooks(MemoryJobStore(clock)), acme=ACME)
 
 
+@pytest.mark.raises_code("asset_deleted")
 def test_an_asset_lives_and_dies_on_redis_as_in_memory(redis_front: Front, memory_front: Front) -> None:
     told = [_life(front) for front in (redis_front, memory_front)]
     assert told[0] == told[1]
@@ -76,6 +77,7 @@ def _life(front: Front) -> list[str]:
     return front.told()
 
 
+@pytest.mark.raises_code("quota_exceeded")
 def test_a_batch_on_redis_is_all_or_nothing(redis_front: Front) -> None:
     requests = [{"url": f"/{number}.mp4"} for number in range(3)]
 
@@ -88,6 +90,31 @@ def test_a_batch_on_redis_is_all_or_nothing(redis_front: Front) -> None:
     assert redis_front.store.take({"ingest": 9}) == [Ref(job=id_, step="ingest") for id_ in ids]
 
 
+@pytest.mark.raises_code("asset_exists", "asset_not_ready", "nothing_to_retry", "asset_referenced", "asset_busy")
+def test_what_an_asset_is_too_young_too_old_or_too_busy_for_is_refused(redis_front: Front) -> None:
+    redis_front.process()
+    assert redis_front.refusal("repackage", asset_id=ASSET).code == "asset_not_ready"
+    assert redis_front.refusal("retry", asset_id=ASSET).params["status"] == "active"
+
+    redis_front.live()
+    redis_front.storage.put(f"{keys.references(ASSET)}clip0000001", b"")
+    assert redis_front.refusal("process", url="/other.mp4", asset_id=ASSET).code == "asset_exists"
+    assert redis_front.refusal("retry", asset_id=ASSET).params["status"] == "succeeded"
+    assert redis_front.refusal("delete", ids=[ASSET]).params["clips"] == 1
+
+    redis_front.ask("repackage", id="again", asset_id=ASSET)
+    assert redis_front.conductor.publishing(redis_front.begin("again", "package"))
+    assert redis_front.refusal("cancel", asset_id=ASSET).code == "asset_busy"
+
+
+@pytest.mark.raises_code("priority_not_allowed")
+def test_an_organization_has_the_priorities_that_its_file_says(redis_front: Front) -> None:
+    error = redis_front.refusal("process", url="/a.mp4", organization="acme", priority="bulk")
+
+    assert (error.code, error.params["allowed"]) == ("priority_not_allowed", "high, standard")
+
+
+@pytest.mark.raises_code("queue_full")
 def test_a_redis_that_is_nearly_full_takes_no_new_job_and_goes_on_with_the_others(
     redis_front: Front,
     redis_server: RedisServer,

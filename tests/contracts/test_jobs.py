@@ -759,6 +759,7 @@ def test_a_full_redis_refuses_a_commit_as_a_whole(client: Any) -> None:
     assert client.xlen("reelway:events") == 0
 
 
+@pytest.mark.raises_code("queue_unavailable")
 def test_a_redis_that_is_away_is_a_coded_error() -> None:
     store = RedisJobStore(connect("unix:///nowhere/redis.sock"), patience_s=0.0)
     ref = Ref(job=JOB, step="a")

@@ -122,6 +122,7 @@ def test_a_missing_object_is_no_error_of_the_storage(nowhere: S3Storage, method:
 # -- cold storage classes ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.raises_code("source_archived")
 @pytest.mark.parametrize("code", ["InvalidObjectState", "ObjectNotInActiveTierError"])
 @pytest.mark.parametrize("extra", ["<StorageClass>GLACIER</StorageClass><AccessTier>x</AccessTier>", ""])
 def test_an_archived_object_is_not_to_be_had_and_not_to_be_tried_again(
@@ -373,6 +374,7 @@ def test_a_storage_that_is_away_for_a_while_is_fine_afterwards(s3: S3Storage) ->
 # -- the server dies, and large objects -------------------------------------------------------------------------------
 
 
+@pytest.mark.raises_code("storage_unavailable")
 def test_a_server_that_dies_in_the_middle_of_an_upload_has_nothing_half(
     tmp_path: Path, require: Require, monkeypatch: pytest.MonkeyPatch, patience: None
 ) -> None:

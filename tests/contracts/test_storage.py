@@ -506,7 +506,7 @@ def test_where_the_kernel_cannot_copy_a_file_we_can(
 @pytest.mark.parametrize(
     ("number", "code"),
     [
-        (errno.ENOSPC, "storage_full"),
+        pytest.param(errno.ENOSPC, "storage_full", marks=pytest.mark.raises_code("storage_full")),
         (errno.EDQUOT, "storage_full"),
         (errno.EACCES, "storage_forbidden"),
         (errno.EROFS, "storage_forbidden"),
@@ -529,6 +529,7 @@ def test_an_error_of_the_disk_has_a_code_and_leaves_nothing(
     assert list((tmp_path / "root/.reelway/tmp").iterdir()) == []
 
 
+@pytest.mark.raises_code("storage_forbidden")
 def test_a_folder_that_may_not_be_written_is_forbidden(folder: FolderStorage, tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     user = os.geteuid()

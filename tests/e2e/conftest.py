@@ -51,12 +51,13 @@ def browser(require: Require) -> Iterator[Browser]:
 
 @pytest.fixture
 def open_player(browser: Browser, asset_folder: MadeAsset, require: Require) -> Iterator[Callable[..., Page]]:
-    """`open_player(name)`: the page of the asset, playing in the player of that name; `root=`: from another folder."""
+    """`open_player(name)`: the page of the asset, playing in the player of that name; `root=`, `asset=`: of another
+    folder, another asset."""
     require(players_dir(), "the players are not installed (make install)")
     with ExitStack() as stack:
 
-        def open_player(name: str, root: Path = asset_folder.root) -> Page:
-            server = stack.enter_context(serve(root, asset_folder.id, title="A test"))
+        def open_player(name: str, root: Path = asset_folder.root, asset: str = asset_folder.id) -> Page:
+            server = stack.enter_context(serve(root, asset, title="A test"))
             page = stack.enter_context(browser.new_context()).new_page()
             page.set_default_timeout(120_000)
             page.goto(f"{server.url}?player={name}")

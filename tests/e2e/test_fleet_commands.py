@@ -325,6 +325,7 @@ def test_a_held_asset_waits_until_it_is_released(fleet: Fleet) -> None:
     assert fleet.reelway("watch", asset).code == 0
 
 
+@pytest.mark.raises_code("cancelled")
 def test_what_is_cancelled_may_be_asked_for_again(fleet: Fleet) -> None:
     with fleet.paused("ingest"):
         asset = fleet.submit()
@@ -346,7 +347,12 @@ def test_what_is_cancelled_may_be_asked_for_again(fleet: Fleet) -> None:
     [
         (["submit"], 2, "parameter_invalid"),
         (["submit", "/no/such/file.mp4"], 2, "parameter_invalid"),
-        (["submit", "https://example.com/a.mp4", "--profile", "nosuch"], 2, "profile_unknown"),
+        pytest.param(
+            ["submit", "https://example.com/a.mp4", "--profile", "nosuch"],
+            2,
+            "profile_unknown",
+            marks=pytest.mark.raises_code("profile_unknown"),
+        ),
         (["submit", "https://example.com/a.mp4", "--id", "short"], 2, "parameter_invalid"),
         (["submit", "--batch", "/no/such/file"], 2, "parameter_invalid"),
         (["submit", "https://example.com/a.mp4", "--expire-at", "999999999999999"], 2, "parameter_invalid"),
@@ -354,13 +360,15 @@ def test_what_is_cancelled_may_be_asked_for_again(fleet: Fleet) -> None:
         (["watch", "../x"], 2, "parameter_invalid"),
         (["why", "../x"], 2, "parameter_invalid"),
         (["history", "../x"], 2, "parameter_invalid"),
-        (["status", "nosuchasset"], 1, "asset_not_found"),
+        pytest.param(["status", "nosuchasset"], 1, "asset_not_found", marks=pytest.mark.raises_code("asset_not_found")),
         (["watch", "nosuchasset"], 1, "asset_not_found"),
         (["history", "nosuchasset"], 1, "asset_not_found"),
         (["cancel", "nosuchasset"], 1, "asset_not_found"),
         (["retry", "nosuchasset"], 1, "asset_not_found"),
         (["cancel", "no id"], 2, "parameter_invalid"),
-        (["dead", "show", "nosuchasset"], 1, "job_not_found"),
+        pytest.param(
+            ["dead", "show", "nosuchasset"], 1, "job_not_found", marks=pytest.mark.raises_code("job_not_found")
+        ),
         (["dead", "replay"], 2, "parameter_invalid"),
         (["queues", "pause", "nosuchstage"], 2, "parameter_invalid"),
         (["reprocess", "nosuchasset", "--resolutions", "999p"], 2, "parameter_invalid"),

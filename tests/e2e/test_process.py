@@ -16,6 +16,7 @@ from typing import Any
 import av
 import pytest
 from av.video.frame import VideoFrame
+from catalogue import told
 from makers import make_clip
 
 COMMAND = [sys.executable, "-m", "workers.cli", "process"]
@@ -53,7 +54,7 @@ class Run:
     def end(self) -> tuple[int, str, str]:
         """(exit code, stdout, stderr), once it has ended."""
         out, err = self.process.communicate(timeout=PATIENCE_S)
-        return self.process.returncode, out, err
+        return self.process.returncode, out, told(err)
 
     def files(self) -> list[str]:
         return sorted(str(path.relative_to(self.out)) for path in self.out.rglob("*") if path.is_file())
@@ -198,6 +199,7 @@ def test_a_worker_killed_in_mid_transcode_costs_one_attempt(start: Callable[...,
     assert run.processes() == []
 
 
+@pytest.mark.raises_code("worker_lost")
 @pytest.mark.slow
 def test_a_step_whose_worker_is_lost_three_times_fails(start: Callable[..., Run], tmp_path: Path) -> None:
     run = start(a_long_encode(tmp_path), *HARD)
@@ -287,6 +289,7 @@ def test_settings_for_a_lasting_fleet_do_not_reach_the_private_one(start: Callab
     assert start(clip, "--resolutions", "240p", REELWAY_STAGES="ingest", REELWAY_METRICS_PORT="1").end()[0] == 0
 
 
+@pytest.mark.raises_code("workers_unavailable")
 def test_workers_that_cannot_start_end_the_command(start: Callable[..., Run], tmp_path: Path) -> None:
     (tmp_path / "dramatiq.py").write_text("raise ImportError('not today')\n")
     run = start(make_clip(tmp_path / "clip.mp4", seconds=1), PYTHONPATH=str(tmp_path))

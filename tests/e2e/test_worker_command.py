@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from builders import a_request
+from catalogue import told as raised
 from redis_server import RedisServer
 from s3_server import free_ports
 from toy_worker import HERE, read_diary, write_source
@@ -80,7 +81,7 @@ class Terminal:
         """What a command printed that ended with this code; of one that failed, what it had to say."""
         process = self.type(*words)
         text, _ = process.communicate(timeout=PATIENCE_S)
-        errors = self.errors(len(self.running) - 1).read_text()
+        errors = raised(self.errors(len(self.running) - 1).read_text())
         assert process.returncode == code, errors
         return errors if code else text
 
@@ -340,6 +341,7 @@ def test_what_waited_when_the_fleet_was_killed_is_done_by_the_next(home: Termina
     eventually(lambda: home.status(second) is JobStatus.SUCCEEDED)
 
 
+@pytest.mark.raises_code("address_taken")
 def test_a_place_that_is_taken_by_something_else_is_a_coded_error(home: Terminal) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", int(home.redis_url.rpartition(":")[2].partition("/")[0])))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import socket
 import time
@@ -100,6 +101,43 @@ def explain(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> 
         raise PipelineError("speech_model_missing", model="tiny.en") from error
 
 
+def doubt(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> None:
+    """Take an absurd number of a damaged file for what it is, as libav's refusal of memory for it."""
+    import av
+
+    try:
+        raise av.error.MemoryError(12, "Cannot allocate memory")
+    except av.FFmpegError as error:
+        raise PipelineError("media_url_file_broken") from error
+
+
+def complain(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> None:
+    """Let libav complain, and say which level PyAV listens at (`None`: it does not)."""
+    import av
+
+    av.logging.log(av.logging.ERROR, "decoder", "words of a decoder\n")
+    raise PipelineError("parameter_invalid", detail=str(av.logging.get_level()))
+
+
+def chatter(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> None:
+    """A line a frame, of a film without an end."""
+    for _ in range(64):
+        os.write(2, b"one more line of it\n" * 10_000)
+        tick(0.5)
+        time.sleep(0.01)
+    raise PipelineError("parameter_invalid", detail="done")
+
+
+def linger(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> None:
+    """A header that takes for ever to be read."""
+    from pipeline.media import sources
+
+    sources._OPENING_S = 1
+    with sources._in_time():
+        while True:
+            pass
+
+
 def call_home(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> None:
     """Reach for the listener whose port the task's source names."""
     socket.create_connection(("127.0.0.1", int(task.source)), timeout=2).close()
@@ -115,11 +153,65 @@ def misbehave(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -
 
 
 def children(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> None:
-    """Leave a process behind, and hang."""
-    if os.fork() == 0:
-        time.sleep(3600)
-        os._exit(0)
+    """Leave a process behind, where that is possible, and hang."""
+    with suppress(PermissionError):
+        if os.fork() == 0:
+            time.sleep(3600)
+            os._exit(0)
     hang(task, inputs, out, tick)
+
+
+def spin(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> None:
+    """Nothing but processor time, with progress."""
+    while True:
+        tick(0.5)
+
+
+def try_everything(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> None:
+    """Reach for whatever is no business of a stage; say what was given. `source` names a file that is not an input."""
+    secret = Path(task.source)
+    reached = [name for name, reach in _REACHES.items() if _reached(lambda reach=reach: reach(secret))]  # type: ignore[misc]
+    inputs["source"].read_bytes()
+    out.path("inside").write_bytes(b"what a stage makes")
+    raise PipelineError("parameter_invalid", detail=" ".join(reached) or "nothing")
+
+
+def _reached(reach: Any) -> bool:
+    try:
+        return reach() is not False
+    except (OSError, ValueError):  # Python's word for a limit that may not be raised
+        return False
+
+
+def _fork(_: Path) -> None:
+    if os.fork() == 0:
+        os._exit(0)
+    os.wait()
+
+
+def _call(number: int, *arguments: Any) -> bool:
+    return ctypes.CDLL(None, use_errno=True).syscall(number, *arguments) >= 0
+
+
+_REACHES = {
+    "read": lambda secret: secret.read_bytes(),
+    "list": lambda secret: os.listdir(secret.parent),
+    "write": lambda secret: secret.write_bytes(b"spoilt"),
+    "create": lambda secret: (secret.parent / "new").write_bytes(b"left behind"),
+    "remove": lambda secret: secret.unlink(),
+    "passwords": lambda _: Path("/etc/passwd").read_bytes(),
+    "environment": lambda _: Path(f"/proc/{os.getppid()}/environ").read_bytes(),
+    "memory": lambda _: os.close(os.open(f"/proc/{os.getppid()}/mem", os.O_RDONLY)),
+    "signal": lambda _: os.kill(os.getppid(), 0),
+    "fork": _fork,
+    "run": lambda _: os.execv("/bin/true", ["true"]),
+    "socket": lambda _: socket.socket().close(),
+    "local socket": lambda _: socket.socket(socket.AF_UNIX).close(),
+    "own user namespace": lambda _: ctypes.CDLL(None).unshare(0x10000000) == 0,
+    "ring": lambda _: _call(425, 1, ctypes.create_string_buffer(256)),
+    "trace": lambda _: ctypes.CDLL(None).ptrace(16, os.getppid(), 0, 0) == 0,
+    "lift limits": lambda _: resource.setrlimit(resource.RLIMIT_CORE, (1, 1)),
+}
 
 
 def break_out(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> None:

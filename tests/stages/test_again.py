@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +12,7 @@ from builders import a_profile, a_request
 from makers import make_clip
 from presentations import ASSET
 from storages import Interrupted
+from texts import Said, TextIn, make_text_clip
 
 from pipeline import keys, plan
 from pipeline.conductor import Conductor
@@ -131,6 +133,23 @@ def test_facts_that_were_lost_are_learned_again_and_the_same(tmp_path: Path, cli
     assert shop.shown().version == 1, "nothing was missing"
 
 
+@pytest.mark.parametrize("kept", ["older", "damaged"])
+def test_what_an_older_release_learned_is_learned_again(
+    kept: str, tmp_path: Path, clip: Path, nursery: Nursery
+) -> None:
+    """It knew no mirrored picture, say: made of what it knew, the same source would be another picture."""
+    shop = processed(tmp_path, clip, nursery)
+    facts = shop.storage.get(keys.media(ASSET))
+    old = {name: value for name, value in json.loads(facts).items() if name != "probe"}
+    old["video"]["rotation"] = 90
+    shop.storage.put(keys.media(ASSET), json.dumps(old).encode() if kept == "older" else b"{}")
+
+    job = shop.do(ReprocessRequest(asset_id=ASSET, resolutions=("240p",)), "ingest")
+
+    assert job.status is JobStatus.SUCCEEDED
+    assert shop.storage.get(keys.media(ASSET)) == facts
+
+
 def test_manifests_are_rendered_again_by_the_package_stage_alone(tmp_path: Path, clip: Path, nursery: Nursery) -> None:
     shop = processed(tmp_path, clip, nursery)
     before = shop.shown().tracks
@@ -139,6 +158,47 @@ def test_manifests_are_rendered_again_by_the_package_stage_alone(tmp_path: Path,
 
     assert (job.status, shop.ran) == (JobStatus.SUCCEEDED, ["package: succeeded"])
     assert (shop.shown().version, shop.shown().tracks) == (2, before)
+
+
+@pytest.fixture(scope="module")
+def film(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The clip with text in it."""
+    said = [Said(start=1, end=2, text="Here it is"), Said(start=3, end=4, text="And here")]
+    signs = TextIn(codec="subrip", said=said, language="ger", title="Signs")
+    texts = [TextIn(codec="subrip", said=said), signs]
+    return make_text_clip(tmp_path_factory.mktemp("film") / "film.mkv", *texts, clip=clip)
+
+
+def test_text_that_the_source_brought_stays_when_the_asset_is_made_again(
+    tmp_path: Path, film: Path, nursery: Nursery
+) -> None:
+    shop = processed(tmp_path, film, nursery)
+    first = shop.shown()
+    assert (first.version, [track.id for track in first.text]) == (1, ["text-1-en", "text-2-de"])
+    brought = {stored.key for stored in shop.storage.list(keys.text(ASSET, ""))}
+    assert brought == {keys.text(ASSET, "text-1.vtt"), keys.text(ASSET, "text-2.vtt")}
+
+    again = ReprocessRequest(asset_id=ASSET, stages=("audio",))
+    assert shop.do(again, "ingest", "audio", "package").status is JobStatus.SUCCEEDED
+    assert shop.do(RepackageRequest(asset_id=ASSET), "package").status is JobStatus.SUCCEEDED
+
+    assert (shop.shown().version, shop.shown().text) == (3, first.text)
+    assert {stored.key for stored in shop.storage.list(keys.text(ASSET, ""))} == brought
+    assert shop.do(DeleteRequest(ids=(ASSET,))).status is JobStatus.SUCCEEDED
+    assert [stored.key for stored in shop.storage.list("")] == [keys.tombstone(ASSET)]
+
+
+def test_an_asset_is_worth_more_than_its_text(tmp_path: Path, film: Path, nursery: Nursery) -> None:
+    """One that is gone between ingest and package is left out, and the others keep their names."""
+    shop = Shop(Remote(FolderStorage(tmp_path)), nursery)
+    (id_,) = shop.doorman.handle(wish(film))
+    shop.do(wish(film, id=id_), "ingest", "transcode", "audio")
+    shop.storage.delete(keys.text(ASSET, "text-1.vtt"))
+
+    job = shop.do(wish(film, id=id_), "package")
+
+    assert job.status is JobStatus.SUCCEEDED
+    assert [track.id for track in shop.shown().text] == ["text-2-de"]
 
 
 def test_a_worker_that_was_overtaken_leaves_nothing_in_what_was_deleted_since(

@@ -15,7 +15,7 @@ from makers import beep_starts, make_clip
 from running import Clip, Made, opened
 
 from pipeline.errors import PipelineError
-from pipeline.media.sound import Placed, blocks, continuous
+from pipeline.media.samples import Placed, blocks, continuous
 from pipeline.media.timeline import segment_starts
 
 CORPUS = Path(os.environ.get("REELWAY_MEDIA", Path(__file__).parents[2].parent / "shared" / "media"))
@@ -133,6 +133,7 @@ def test_damaged_packets_are_silence(tmp_path: Path) -> None:
     assert level(made.sound()[0], 1.7, 2.3) < 1e-4
 
 
+@pytest.mark.raises_code("audio_file_broken")
 def test_sound_of_which_nothing_can_be_decoded_is_refused(tmp_path: Path) -> None:
     path = make_clip(tmp_path / "clip.mkv", seconds=2, codec=None, audio="flac")
     clip = opened(path)

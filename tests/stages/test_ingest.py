@@ -16,7 +16,7 @@ import pytest
 from makers import make_clip
 
 from pipeline.errors import PipelineError
-from pipeline.media.encoder import fingerprint
+from pipeline.media.encoder import PROCESSING, fingerprint
 from pipeline.media.languages import tag
 from pipeline.media.probe import probe
 from pipeline.media.rates import timeline_of
@@ -231,10 +231,11 @@ def test_the_stage_writes_the_long_form_and_answers_the_short_one(tmp_path: Path
 
 
 def test_the_fingerprint_names_the_build_of_every_encoder() -> None:
-    name, codec, x264 = fingerprint().split(" ")
+    name, codec, x264, processing = fingerprint().split(" ")
     assert name == f"av-{av.__version__}"
     assert codec.startswith("lavc-")
     assert x264.removeprefix("x264-").split("-")[0].isdigit()
+    assert processing == f"p{PROCESSING}"
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
@@ -245,6 +246,7 @@ def test_no_file_no_folder(tmp_path: Path) -> None:
     assert refusal(tmp_path).code == "media_url_not_accessible"
 
 
+@pytest.mark.raises_code("media_url_file_broken")
 def test_an_empty_file_is_broken(tmp_path: Path) -> None:
     assert refusal(written(tmp_path / "empty.mp4", b"")).code == "media_url_file_broken"
 
@@ -267,9 +269,10 @@ def test_an_empty_file_is_broken(tmp_path: Path) -> None:
 )
 def test_what_is_no_media_is_refused_whatever_its_name(tmp_path: Path, content: bytes, detected: str) -> None:
     error = refusal(written(tmp_path / "film.mp4", content))
-    assert (error.code, error.params) == ("media_url_unsupported_format", {"detected_format": detected})
+    assert (error.code, error.params["detected_format"]) == ("media_url_unsupported_format", detected)
 
 
+@pytest.mark.raises_code("media_url_unsupported_format")
 def test_a_playlist_does_not_open_its_neighbour(tmp_path: Path) -> None:
     """Also where its first bytes hide what it is: the list of formats holds, not the look at the content."""
     make_clip(tmp_path / "other.mp4", seconds=1)
@@ -296,6 +299,7 @@ def test_half_an_mp4_is_broken(tmp_path: Path, movflags: str) -> None:
     assert refusal(written(clip, content[: len(content) * 2 // 3])).code == "media_url_file_broken"
 
 
+@pytest.mark.raises_code("video_file_broken")
 def test_a_picture_of_rubbish_is_broken(tmp_path: Path) -> None:
     """The container is whole, and not one frame of it decodes: a successful open is not validation."""
     clip = make_clip(tmp_path / "clip.mkv", seconds=1, codec="libvpx-vp9", audio=None)
@@ -442,4 +446,67 @@ def test_sound_rotation_and_rate_agree_with_ffprobe(outcomes: dict[str, dict[str
         trusted = row["fps"] not in _UNTOLD_RATES and media["video"]["constant"] and name not in _RATE_BY_ANOTHER_COUNT
         if trusted and float(Fraction(media["video"]["rate"])) != pytest.approx(float(row["fps"]), rel=0.001):
             wrong.append((name, "rate", media["video"]["rate"]))
+    assert wrong == []
+
+
+_LASTS_OTHERWISE = {
+    "androidx-media/mp4/bbb_800x640_768kbps_30fps_avc_2b_firstpts_10_sec.mp4": "ffprobe counts the wait before it",
+    "androidx-media/mp4/iibbibb_editlist_videoonly.mp4": "ffprobe counts frames that its edit list hides",
+    "torchcodec/nasa_13013.mp4": "ffprobe counts a picture that is not served",
+    "androidx-media/mkv/sample_with_srt.mkv": "ffprobe counts a subtitle that outlasts picture and sound",
+    "androidx-media/mkv/sample_with_vtt_subtitles.mkv": "ffprobe counts a subtitle that outlasts picture and sound",
+}
+_ANOTHER_PICTURE = {"torchcodec/nasa_13013.mp4": "ffprobe shows the first of two pictures, we serve the larger"}
+
+
+def test_codecs_sizes_durations_and_channels_agree_with_ffprobe(outcomes: dict[str, dict[str, Any]]) -> None:
+    wrong: list[object] = []
+    for row in (row for row in index() if row["kind"] != "B"):
+        media, name = outcomes[row["path"]]["media"], row["path"]
+        video = media["video"]
+        if video and name not in _ANOTHER_PICTURE:
+            told = (video["codec"], f"{video['width']}x{video['height']}")
+            expected = (row["video"].partition("/")[0], row["resolution"])
+            if told != expected:
+                wrong.append((name, told, expected))
+            shape = Fraction(video["sample_aspect_ratio"])
+            if shape != Fraction(*map(int, (row["sar"] or "1:1").split(":"))):
+                wrong.append((name, "pixels", str(shape), row["sar"]))
+        told_sounds = [f"{s['codec']} {s['channels']}ch {s['sample_rate']}" for s in media["audio"]]
+        if told_sounds != [sound.strip() for sound in row["audio"].split(";") if sound]:
+            wrong.append((name, told_sounds, row["audio"]))
+        duration = float(Fraction(media["duration"]))
+        if name not in _LASTS_OTHERWISE and duration != pytest.approx(float(row["duration_s"]), abs=0.1):
+            wrong.append((name, duration, row["duration_s"]))
+    assert wrong == []
+
+
+_SEEN = {
+    "interlaced-tt": "interlaced",
+    "HDR10-PQ": "hdr",
+    "HLG": "hdr",
+    "10bit": "ten_bit",
+    "4:4:4": "chroma_444",
+    "cover-art": "cover_art",
+    "full-range": "full_range",
+    "alpha": "transparent",
+    "odd-dims": "odd_size",
+    "open-gop/leading": "open_gop",
+    "rotated": "rotated",
+    "surround": "surround",
+    "2-audio": "several_sounds",
+    "2-video": "several_pictures",
+    "video-only": "no_sound",
+    "audio-only": "no_picture",
+}
+"""Features of the index, and what the notes call them."""
+
+
+def test_the_notes_agree_with_the_index(outcomes: dict[str, dict[str, Any]]) -> None:
+    wrong = []
+    for row in (row for row in index() if row["kind"] != "B"):
+        features, told = row["features"].split(), outcomes[row["path"]]["media"]["notes"]
+        for feature, word in _SEEN.items():
+            if feature in features and word not in told:
+                wrong.append((row["path"], feature, told))
     assert wrong == []

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import evil
 import pytest
 from builders import a_profile, a_request
 from needs import Require
@@ -27,6 +28,7 @@ from pipeline.sandbox import Child, ChildKilled, ChildLimits, Nursery
 from pipeline.storage import open_storage
 from pipeline.tasks import AudioRendition, AudioStream, AudioTask, Timeline, to_json
 from pipeline.workbench import BenchLimits, Workbench
+from workers import doctor
 
 SMALL = ChildLimits(memory_bytes=1024**3, file_bytes=8 * 1024**2)
 
@@ -93,6 +95,7 @@ def test_a_child_that_ends_badly_is_a_coded_error(
     assert (caught.value.code, caught.value.params["reason"]) == (code, reason)
 
 
+@pytest.mark.raises_code("stage_out_of_memory")
 def test_a_memory_bomb_is_out_of_memory(nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path) -> None:
     turn("audio", "bomb")
     with pytest.raises(PipelineError) as caught:
@@ -111,6 +114,50 @@ def test_whatever_a_library_says_without_memory_is_out_of_memory(
     assert caught.value.code == "stage_out_of_memory"
 
 
+def test_what_libav_has_no_memory_for_is_damage_where_there_is_memory(
+    nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path
+) -> None:
+    """It says so of sizes and counts that only a broken header asks for."""
+    turn("audio", "doubt")
+    with pytest.raises(PipelineError) as caught:
+        run(nursery, tmp_path)
+    assert caught.value.code == "media_url_file_broken"
+
+
+def test_libav_writes_its_log_without_the_interpreter(
+    nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path
+) -> None:
+    """Through PyAV, a decoder's thread would wait for the interpreter's lock, and whoever closes the decoder for it."""
+    turn("audio", "complain")
+    with pytest.raises(PipelineError) as caught:
+        run(nursery, tmp_path)
+    assert caught.value.params["detail"] == "None"
+    assert "words of a decoder" in str(caught.value.log)
+
+
+def test_a_log_without_an_end_begins_anew(nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path) -> None:
+    turn("audio", "chatter")
+    (tmp_path / "out").mkdir()
+    child = nursery.child()
+    sizes: list[int] = []
+    messages = child.run("audio", a_task(), {}, tmp_path / "out", SMALL)
+    with pytest.raises(PipelineError) as caught:
+        sizes.extend(os.fstat(child._log.fileno()).st_size for _ in messages)
+    child.close()
+    assert caught.value.params["detail"] == "done"
+    assert 0 < max(sizes) < 64 * 200_000 / 2
+    assert "one more line of it" in str(caught.value.log)
+
+
+def test_a_header_that_takes_for_ever_is_a_broken_file(
+    nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path
+) -> None:
+    turn("audio", "linger")
+    with pytest.raises(PipelineError) as caught:
+        run(nursery, tmp_path)
+    assert (caught.value.code, caught.value.retryable) == ("media_url_file_broken", False)
+
+
 def test_a_limit_below_what_python_itself_takes_is_out_of_memory(nursery: Nursery, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     child = nursery.child()
@@ -118,6 +165,88 @@ def test_a_limit_below_what_python_itself_takes_is_out_of_memory(nursery: Nurser
         list(child.run("audio", a_task(), {}, tmp_path / "out", replace(SMALL, memory_bytes=1024**2)))
     child.close()
     assert caught.value.code == "stage_out_of_memory"
+
+
+@pytest.mark.raises_code("stage_out_of_time")
+def test_processor_time_without_an_end_is_out_of_time(
+    nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path
+) -> None:
+    turn("audio", "spin")
+    (tmp_path / "out").mkdir()
+    child = nursery.child()
+    with pytest.raises(PipelineError) as caught:
+        list(child.run("audio", a_task(), {}, tmp_path / "out", replace(SMALL, cpu_s=1)))
+    child.close()
+    assert (caught.value.code, caught.value.retryable) == ("stage_out_of_time", False)
+    assert caught.value.params["limit_s"] == 1
+
+
+def test_a_child_reaches_nothing_but_its_inputs_and_outputs(
+    nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path, require: Require
+) -> None:
+    child = nursery.child()
+    child.hello()
+    child.close()
+    require(all(child.held.values()), f"this system holds only {child.held}")
+    secret, source, out = tmp_path / "others" / "secret", tmp_path / "source.bin", tmp_path / "out"
+    for folder in (secret.parent, out):
+        folder.mkdir()
+    secret.write_bytes(b"canary")
+    source.write_bytes(b"anything")
+    turn("audio", "try_everything")
+
+    child = nursery.child()
+    with pytest.raises(PipelineError) as caught:
+        list(child.run("audio", a_task(str(secret)), {"source": source}, out, SMALL))
+    child.close()
+
+    assert caught.value.params.get("detail") == "nothing", caught.value.log
+    assert (secret.read_bytes(), (out / "inside").read_bytes()) == (b"canary", b"what a stage makes")
+
+
+_FILTERED = """
+import ctypes, os, socket, sys, threading
+from pipeline.stages.confinement import filter_calls, drop_rights
+
+libc = ctypes.CDLL(None, use_errno=True)
+socket.socket().close()
+drop_rights(libc)
+libc.prctl(38, 1, 0, 0, 0)
+print(filter_calls(libc))
+for reach in (socket.socket, socket.socketpair, os.fork):
+    try:
+        reach()
+        print("reached")
+    except PermissionError:
+        print("refused")
+thread = threading.Thread(target=print, args=("a thread runs",))
+thread.start()
+thread.join()
+"""
+
+
+def test_where_there_is_no_namespace_a_filter_keeps_the_network_away(require: Require) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _FILTERED],
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    held, *rest = done.stdout.splitlines()
+    require(held == "True", "this system knows no seccomp")
+    assert rest == ["refused", "refused", "refused", "a thread runs"]
+
+
+def test_without_its_walls_a_process_reaches_much(tmp_path: Path) -> None:
+    """Else the test above would test nothing."""
+    secret = tmp_path / "others" / "secret"
+    secret.parent.mkdir()
+    secret.write_bytes(b"canary")
+
+    names = ["read", "list", "passwords", "fork", "socket", "local socket", "signal", "create", "write", "remove"]
+
+    assert [name for name in names if evil._reached(lambda name=name: evil._REACHES[name](secret))] == names
 
 
 def test_an_endless_file_is_stopped_at_its_limit(
@@ -179,6 +308,12 @@ def test_a_child_cannot_read_the_secrets_of_its_worker(nursery: Nursery, require
     assert before[0] == "environ True", "else this test would test nothing"
     assert after == ["environ False", "mem False"]
     assert ctypes.CDLL(None).prctl(3) == 0, "whoever has started a nursery hides"
+
+
+def test_the_doctor_says_what_holds(require: Require) -> None:
+    found = doctor._sandbox()
+    require(found.state == "ok", f"this system holds less: {found.detail}")
+    assert found.detail == "stage processes have no network, start no programs, open only the files of their step"
 
 
 def test_a_child_has_no_network(
@@ -271,6 +406,7 @@ def stand_still(nursery: Nursery, pid: int) -> None:
     os.kill(pid, signal.SIGSTOP)
 
 
+@pytest.mark.raises_code("stage_failed")
 def test_a_child_that_ends_no_message_is_ended(
     nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,6 +419,7 @@ def test_a_child_that_ends_no_message_is_ended(
     assert (caught.value.code, caught.value.params["reason"]) == ("stage_failed", "a message without end")
 
 
+@pytest.mark.raises_code("stage_interrupted")
 def test_a_child_that_goes_with_its_nursery_was_interrupted(
     nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path
 ) -> None:
@@ -363,6 +500,7 @@ def left_in(scratch: Path) -> list[str]:
     return [path.name for path in scratch.iterdir() if path.name.startswith(("step-", "child-"))]
 
 
+@pytest.mark.raises_code("stage_crashed")
 def test_a_crash_fails_the_step_and_leaves_no_scratch(
     nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path
 ) -> None:
@@ -385,6 +523,7 @@ def test_an_output_outside_of_its_folder_is_refused_and_left_alone(
     assert not list((tmp_path / "storage").rglob("media.json"))
 
 
+@pytest.mark.raises_code("stalled")
 def test_a_hang_is_stalled_and_tried_again(
     nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -397,6 +536,7 @@ def test_a_hang_is_stalled_and_tried_again(
     assert left_in(tmp_path) == []
 
 
+@pytest.mark.raises_code("timed_out")
 def test_work_without_an_end_is_timed_out(
     nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

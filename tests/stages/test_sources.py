@@ -147,6 +147,7 @@ def test_the_step_comes_back_when_the_server_asked_for_it_within_bounds(
     assert retrying["retry_in_s"] == waited_s
 
 
+@pytest.mark.raises_code("source_forbidden")
 def test_without_a_setting_no_url_leads_to_this_machine(web: Web, nursery: Nursery, tmp_path: Path) -> None:
     outcome, _, _ = ingested(f"{web.url}/clip.mp4", FolderStorage(tmp_path / "root"), nursery, BenchLimits())
 
@@ -178,6 +179,7 @@ def test_an_attempt_that_died_before_it_could_tell_is_compared(web: Web, clip: b
     assert web.connections >= 1
 
 
+@pytest.mark.raises_code("source_differs")
 @pytest.mark.parametrize("other", ["a song", "another URL"])
 def test_another_file_under_the_same_id_is_refused_and_what_is_there_stays(
     other: str, web: Web, tmp_path: Path
@@ -285,6 +287,32 @@ def test_a_named_bucket_is_read_below_its_prefix_and_never_where_we_store(
         with pytest.raises(PipelineError) as caught:
             bring(storage, put(key, b"a film"), buckets=buckets)
         assert caught.value.code == "source_forbidden"
+
+
+@pytest.mark.parametrize(
+    ("named", "stored"),
+    [
+        ("s3://films?endpoint=http://localhost:9000", "s3://films/ours?endpoint=http://127.0.0.1:9000"),
+        ("s3://films?endpoint=http://127.0.0.1:9000/", "s3://films/ours?endpoint=http://127.0.0.1:9000"),
+        ("s3://films?endpoint=https://s3.eu-central-1.amazonaws.com", "s3://films/ours?region=eu-central-1"),
+        ("s3://films", "s3://films/ours?endpoint=http://127.0.0.1:9000"),
+    ],
+)
+def test_however_the_server_is_written_what_we_store_is_no_source(named: str, stored: str) -> None:
+    buckets = Buckets.of(named, stored)
+
+    assert not buckets.allow("s3://films/ours/private/seal.key")
+    assert not buckets.allow("s3://films/ours/transcoded/asset000001/video.m3u8")
+    assert buckets.allow("s3://films/ours/in/a.mp4")
+
+
+def test_what_another_fleet_keeps_in_our_bucket_is_a_source_only_where_it_was_named() -> None:
+    stored = "s3://films/staging"
+
+    assert not Buckets.of("", stored).allow("s3://films/prod/private/seal.key")
+    assert not Buckets.of("", stored).allow("s3://films/private/seal.key")
+    assert Buckets.of("", stored).allow("s3://films/prod/in/private.mp4")
+    assert Buckets.of("s3://films/prod", stored).allow("s3://films/prod/private/asset000001.mp4")
 
 
 def test_an_object_that_is_missing_empty_or_too_large_is_told(

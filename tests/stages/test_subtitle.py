@@ -220,6 +220,7 @@ def test_a_folder_is_a_model() -> None:
     assert locate(SpeechModel(name=str(folder))) == folder
 
 
+@pytest.mark.raises_code("speech_model_missing")
 def test_a_damaged_model_is_no_model(tmp_path: Path) -> None:
     for file in locate(MODEL).iterdir():
         if file.is_file():
@@ -232,6 +233,7 @@ def test_a_damaged_model_is_no_model(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.raises_code("speech_language_unsupported")
 def test_an_english_model_hears_no_other_language(tmp_path: Path) -> None:
     clip = sound(tmp_path / "sound.wav", np.zeros(16_000))
     tamil = replace(clip.media.audio[0], language="ta")

@@ -309,5 +309,5 @@ def test_the_checksum_of_the_source_is_part_of_every_recipe(tmp_path: Path, nurs
     assert {task.source_sha256 for task in tasks} == {SHA256}  # type: ignore[union-attr]
     task = next(task for task in tasks if isinstance(task, TranscodeTask))
     other = replace(task, source_sha256="other")
-    names = {keys.recipe(each.rungs[0], each.timeline, each.encoder, each.source_sha256) for each in (task, other)}
+    names = {keys.recipe(each.rungs[0], each) for each in (task, other)}
     assert len(names) == 2

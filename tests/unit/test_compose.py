@@ -195,6 +195,12 @@ def test_captions_come_and_go_by_id_and_are_named_apart_from_the_sounds() -> Non
     assert third.target_duration == first.target_duration
 
 
+def test_at_most_one_text_is_the_default_one() -> None:
+    shown = _next(None, video_track(), text_track("text-1-en", default=True), text_track("text-2-de", default=True))
+
+    assert [track.default for track in shown.text] == [True, False]
+
+
 def test_what_replaces_a_whole_kind_leaves_nothing_older_of_it() -> None:
     first = _next(None, video_track("720p"), video_track("360p"), audio_track(), text_track())
     again = video_track("720p", recipe="ffffff")

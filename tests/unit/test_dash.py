@@ -85,6 +85,23 @@ def test_captions_are_a_file_beside_the_media() -> None:
     assert "isoff-live" in render_dash(shown)
 
 
+def test_a_text_has_a_role_by_what_it_is_for() -> None:
+    shown = presentation(
+        video_track("360p"),
+        text_track("text-1-en", default=True),
+        text_track("text-2-en", forced=True),
+        text_track("text-3-en", hearing_impaired=True),
+    )
+
+    sets = MPEGDASHParser.parse(render_dash(shown)).periods[0].adaptation_sets[1:]
+
+    assert [[role.value for role in one.roles] for one in sets] == [
+        ["subtitle", "main"],
+        ["forced-subtitle"],
+        ["caption"],
+    ]
+
+
 @given(timeline=TIMELINES)
 def test_a_player_asks_for_every_segment_in_its_time(timeline: Timeline) -> None:
     shown = presentation(timeline=timeline)

@@ -18,6 +18,7 @@ IMPORTED_AS = {
     "redis": "redis",
     "av": "av",
     "boto3": "boto3",
+    "cryptography": "cryptography",
     "webvtt-py": "webvtt",
     "faster-whisper": "faster_whisper",
     "prometheus-client": "prometheus_client",

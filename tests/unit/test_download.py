@@ -174,6 +174,7 @@ def test_a_server_without_ranges_sends_everything_again_and_no_byte_comes_twice(
     assert download_of(serving(answer).url) == FILM
 
 
+@pytest.mark.raises_code("source_changed")
 @pytest.mark.parametrize(
     ("status", "headers"),
     [
@@ -202,6 +203,7 @@ def test_another_file_after_a_break_is_never_joined_to_the_first(
     assert (error.code, error.retryable) == ("source_changed", True)
 
 
+@pytest.mark.raises_code("source_unavailable")
 @pytest.mark.parametrize("etag", [None, 'W/"weak"'])
 def test_a_file_without_a_version_does_not_go_on(etag: str | None, serving: Callable[[Answer], Web]) -> None:
     def answer(request: Request) -> None:
@@ -243,6 +245,7 @@ def test_chunks_that_break_off_are_not_the_end(body: bytes, serving: Callable[[A
 # -- what is refused --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.raises_code("media_url_not_accessible")
 @pytest.mark.parametrize("status", [204, 206, 300, 304, 400, 401, 403, 404, 410, 451])
 def test_what_cannot_be_had_is_refused_for_good(status: int, serving: Callable[[Answer], Web]) -> None:
     web = serving(lambda request: request.reply(b"sorry", status))
@@ -323,6 +326,7 @@ def test_a_file_that_says_it_is_too_large_is_not_begun(serving: Callable[[Answer
     assert (error.code, error.params["current_size"]) == ("media_filesize_too_large", 10**13)
 
 
+@pytest.mark.raises_code("media_filesize_too_large")
 @pytest.mark.parametrize("chunked", [True, False])
 def test_an_endless_body_ends_at_the_limit(chunked: bool, serving: Callable[[Answer], Web]) -> None:
     def answer(request: Request) -> None:
@@ -395,6 +399,7 @@ def a_byte_a_connection(request: Request) -> None:
     request.send(FILM[first : first + 1])
 
 
+@pytest.mark.raises_code("source_too_slow")
 @pytest.mark.parametrize(
     "answer",
     [silent, slow_head, slow_body, slow_length_of_a_chunk, slow_trailer, a_byte_a_connection, always_about_to_begin],
@@ -417,10 +422,59 @@ def test_a_slow_body_that_is_fast_enough_comes_whole(serving: Callable[[Answer],
 
 def test_a_download_has_its_time_and_no_more(serving: Callable[[Answer], Web]) -> None:
     def answer(request: Request) -> None:
-        request.head(200, {})
+        request.head(200, {"Content-Length": 10**12})
         request.trickle(bytes(10_000))
 
     assert refusal(serving(answer).url, longest_s=0.5, rate=1).code == "timed_out"
+
+
+# -- what has no end --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.raises_code("video_file_live")
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (b"HTTP/1.0 200 OK\r\nContent-Type: audio/mpeg\r\nicy-name: Radio\r\nicy-metaint: 16000\r\n\r\n", "radio"),
+        (b"ICY 200 OK\r\nicy-br: 128\r\n\r\n", "radio"),
+        (b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=x\r\n\r\n", "cameras"),
+    ],
+)
+def test_a_stream_that_says_that_it_is_live_is_refused_at_once(
+    head: bytes, said: str, serving: Callable[[Answer], Web]
+) -> None:
+    def answer(request: Request) -> None:
+        request.send(head)
+        request.trickle(bytes(10_000))
+
+    error = refusal(serving(answer).url, longest_s=5.0)
+
+    assert (error.code, error.retryable) == ("video_file_live", False)
+    assert said in error.message
+
+
+@pytest.mark.raises_code("video_file_live")
+def test_what_never_ends_and_never_said_how_long_it_is_is_live(serving: Callable[[Answer], Web]) -> None:
+    def answer(request: Request) -> None:
+        request.head(200, {"Content-Type": "video/mp2t"})
+        request.trickle(bytes(10_000))
+
+    web = serving(answer)
+
+    assert refusal(web.url, longest_s=0.5, rate=1).code == "video_file_live"
+    assert refusal(web.url, max_bytes=50_000).code == "media_filesize_too_large"
+
+
+def test_a_radio_servers_files_and_a_stream_that_is_wanted_are_taken(serving: Callable[[Answer], Web]) -> None:
+    def answer(request: Request) -> None:
+        request.head(200, {"icy-name": "Radio"} | ({"Content-Length": len(FILM)} if request.path == "/file" else {}))
+        request.send(FILM)
+
+    web = serving(answer)
+
+    assert download_of(f"{web.url}/file") == FILM
+    assert download_of(f"{web.url}/stream", live=True) == FILM
+    assert refusal(f"{web.url}/stream").code == "video_file_live"
 
 
 class Enough(Exception):

@@ -30,6 +30,7 @@ REFERENCE_CODES = (
     "audio_file_broken",
     "audio_duration_too_short",
     "audio_duration_too_long",
+    "audio_filesize_too_large",
     "audio_format_unsupported",
 )
 """Codes that the reference API has for what a video pipeline can meet."""

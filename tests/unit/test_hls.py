@@ -86,6 +86,32 @@ def test_captions_can_be_told_apart_and_every_variant_has_them() -> None:
     assert sound.playlists[0].stream_info.subtitles == texts[0].group_id
 
 
+def test_forced_text_and_text_for_the_deaf_say_what_they_are() -> None:
+    """One of each kind of a language is offered by itself, and forced text always is (authoring specification §5)."""
+    texts = [
+        text_track("text-1-en", default=True),
+        text_track("text-2-en", name="English – Signs", forced=True),
+        text_track("text-3-en", name="English – Songs", forced=True),
+        text_track("text-4-en", name="English (CC)", hearing_impaired=True),
+        text_track("text-5-en", name="English (2)"),
+    ]
+
+    said = [media for media in _master(presentation(video_track(), *texts)).media if media.type == "SUBTITLES"]
+
+    assert [(m.default, m.autoselect, m.forced) for m in said] == [
+        ("YES", "YES", "NO"),
+        ("NO", "YES", "YES"),
+        ("NO", "YES", "YES"),
+        ("NO", "YES", "NO"),
+        ("NO", "NO", "NO"),
+    ]
+    assert [media.characteristics for media in said] == [
+        *(None, None, None),
+        "public.accessibility.transcribes-spoken-dialog,public.accessibility.describes-music-and-sound",
+        None,
+    ]
+
+
 @given(timeline=TIMELINES)
 def test_captions_last_as_long_as_the_asset_under_a_target_of_their_own(timeline: Timeline) -> None:
     shown = presentation(video_track(timeline=timeline), text_track(timeline=timeline), timeline=timeline)

@@ -79,8 +79,9 @@ class World:
         return made
 
     def living(self) -> frozenset[str]:
-        """An asset of two versions with its source, facts, history and captions. Its keys."""
-        for key in (keys.source(ASSET, "a.mp4"), keys.media(ASSET), keys.history(ASSET, "job-1")):
+        """An asset of two versions with its source, facts, text, history and captions. Its keys."""
+        source = (keys.source(ASSET, "a.mp4"), keys.media(ASSET), keys.text(ASSET, "text-1.vtt"))
+        for key in (*source, keys.history(ASSET, "job-1")):
             self.put(key)
         self.publish(video_track(), audio_track())
         self.put(f"{keys.PUBLIC}/{ASSET}/subtitles/text-en/6f7a8b.words.json")

@@ -97,6 +97,7 @@ def test_chunks_and_split_ladders_become_whole_tracks(tmp_path: Path) -> None:
     assert facts.tracks[2] == replace(audio, name="English", default=True)
 
 
+@pytest.mark.raises_code("encoder_mismatch")
 def test_another_encoder_is_noticed(tmp_path: Path) -> None:
     high, low, audio = video_track("720p"), video_track("360p"), audio_track()
     other = part(high, digest="other", segments=high.segments[1:])
@@ -107,6 +108,7 @@ def test_another_encoder_is_noticed(tmp_path: Path) -> None:
     assert detail.startswith("video-720p")
 
 
+@pytest.mark.raises_code("parts_incomplete")
 def test_a_missing_track_is_noticed(tmp_path: Path) -> None:
     for missing in ("video-720p", "video-360p", "audio-1-en"):
         parts = [

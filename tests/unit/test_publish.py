@@ -194,6 +194,7 @@ def test_more_versions_than_four_digits(storage: Storage) -> None:
     assert_settled(storage, {1, 2})
 
 
+@pytest.mark.raises_code("schema_newer")
 def test_a_newer_form_is_left_to_a_newer_worker(storage: Storage) -> None:
     publish_sound(storage, 1)
     key = f"{keys.version(ASSET, 2)}presentation.json"

@@ -11,6 +11,7 @@ import pytest
 from pipeline.errors import PipelineError
 from pipeline.reference import write
 from pipeline.stages import STAGES
+from pipeline.tasks import USUAL_LIMITS, Limits
 from workers import doctor
 from workers.reference import PAGES
 from workers.settings import OTHER_VARIABLES, Settings, unknown_variables
@@ -140,3 +141,59 @@ def test_a_secret_may_come_as_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
     monkeypatch.setenv("REELWAY_REDIS_URL", "redis://elsewhere/0")
     assert Settings.read().redis_url == "redis://elsewhere/0"
+
+
+# -- what a source may be ---------------------------------------------------------------------------------------------
+
+
+def test_with_nothing_set_a_source_may_be_what_the_product_says() -> None:
+    assert Settings.read().source_limits == USUAL_LIMITS
+
+
+def test_every_limit_is_a_setting_and_zero_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {
+        "MAX_BYTES": "0",
+        "MAX_VIDEO_BYTES": "9",
+        "MAX_AUDIO_BYTES": "8",
+        "MIN_DURATION_S": "1.5",
+        "MAX_DURATION_S": "0",
+        "MIN_AUDIO_DURATION_S": "2",
+        "MAX_AUDIO_DURATION_S": "3",
+        "MIN_RESOLUTION": "64x64",
+        "MAX_RESOLUTION": "3840x2160",
+        "MAX_ASPECT_RATIO": "4",
+        "FORMATS": "mp4, webm",
+        "AUDIO_FORMATS": "aac,mp3",
+        "LIVE": "true",
+        "KEEP_REFUSED": "true",
+    }
+    for name, value in said.items():
+        monkeypatch.setenv(f"REELWAY_SOURCE_{name}", value)
+
+    assert Settings.read().source_limits == Limits(
+        max_bytes=None,
+        max_video_bytes=9,
+        max_audio_bytes=8,
+        min_duration_s=1.5,
+        max_duration_s=None,
+        min_audio_duration_s=2,
+        max_audio_duration_s=3,
+        min_resolution=(64, 64),
+        max_resolution=(3840, 2160),
+        max_aspect_ratio=4,
+        formats=("mp4", "webm"),
+        audio_formats=("aac", "mp3"),
+        live=True,
+        keep_refused=True,
+    )
+    page = (ROOT / "docs" / "reference" / "limits.md").read_text(encoding="utf-8")
+    assert [name for name in said if f"| `REELWAY_SOURCE_{name}` | `{name.lower()}` |" not in page] == []
+
+
+@pytest.mark.parametrize(("name", "value"), [("MIN_RESOLUTION", "640"), ("FORMATS", "mp4,exe"), ("MAX_BYTES", "-1")])
+def test_a_limit_that_is_none_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"REELWAY_SOURCE_{name}", value)
+
+    with pytest.raises(PipelineError) as caught:
+        Settings.read()
+    assert (caught.value.code, caught.value.params["name"]) == ("setting_invalid", f"REELWAY_SOURCE_{name}")

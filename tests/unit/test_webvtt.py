@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.media.cues import Cue, Word, build_cues
-from pipeline.media.webvtt import InvalidCaptions, escape, read_webvtt, unescape, write_webvtt
+from pipeline.media.markup import escape
+from pipeline.media.webvtt import InvalidCaptions, read_webvtt, unescape, write_webvtt
 
 SAID = st.lists(
     st.one_of(st.sampled_from(["<", ">", "&", "-->", "\n", "NOTE", "lt;", "<b>"]), st.characters()), max_size=9

@@ -120,6 +120,7 @@ def test_the_refusal_of_another_request_is_not_ours(fleet: Fleet) -> None:
         assert fleet.client.submit(a_wish()).jobs == ("one",)
 
 
+@pytest.mark.raises_code("request_unanswered")
 def test_without_workers_a_request_stays_unanswered_and_is_kept(fleet: Fleet) -> None:
     with pytest.raises(PipelineError) as caught:
         fleet.client.submit(a_wish(), wait_s=0.2)
@@ -133,7 +134,7 @@ def test_what_is_no_request_is_not_sent(fleet: Fleet) -> None:
     with pytest.raises(PipelineError) as caught:
         fleet.client.send({"type": "asset.process"})
 
-    assert caught.value.code == "parameter_invalid"
+    assert caught.value.code == "parameter_not_provided"
     assert fleet.redis.xlen(STREAM) == 0
 
 

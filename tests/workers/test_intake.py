@@ -150,9 +150,9 @@ def test_an_idle_intake_asks_redis_once_a_read(desk: FrontDesk) -> None:
         pytest.param("[" * 50_000, "parameter_invalid", id="deep"),
         pytest.param("1" * 6000, "parameter_invalid", id="a number of 6000 digits"),
         pytest.param('{"type": "asset.process", "url": "/a", "title": "\\ud800"}', "parameter_invalid", id="surrogate"),
-        pytest.param('{"url": "/a"}', "parameter_invalid", id="no type"),
+        pytest.param('{"url": "/a"}', "parameter_not_provided", id="no type"),
         pytest.param('{"type": "asset.melt"}', "parameter_invalid", id="unknown type"),
-        pytest.param('{"type": "asset.process"}', "parameter_invalid", id="no url"),
+        pytest.param('{"type": "asset.process"}', "parameter_not_provided", id="no url"),
         pytest.param(json.dumps({"type": "asset.process", "x" * 5000: 1}), "parameter_invalid", id="a long name"),
         pytest.param('{"type": "asset.process", "url": "/a", "meta": {"n": NaN}}', "parameter_invalid", id="NaN"),
         pytest.param(
@@ -175,6 +175,7 @@ def test_what_is_no_request_is_refused_and_the_next_is_taken(desk: FrontDesk, bo
     desk.assert_nothing_is_left()
 
 
+@pytest.mark.raises_code("parameter_not_provided")
 def test_an_entry_without_the_field_is_refused(desk: FrontDesk) -> None:
     desk.client.xadd(STREAM, {"reqest": "{}"})
 
@@ -184,6 +185,7 @@ def test_an_entry_without_the_field_is_refused(desk: FrontDesk) -> None:
     desk.assert_nothing_is_left()
 
 
+@pytest.mark.raises_code("parameter_invalid")
 def test_a_refusal_finds_its_sender(desk: FrontDesk) -> None:
     desk.send(resolutions=["999p"], meta={"course": 42}, organization="acme")
 
@@ -339,6 +341,7 @@ def test_what_a_living_worker_has_in_hands_is_left_to_it(desk: FrontDesk) -> Non
     assert desk.events == []
 
 
+@pytest.mark.raises_code("request_failed")
 def test_a_request_that_no_worker_survives_is_refused(desk: FrontDesk) -> None:
     fall_into_dead_hands(desk, deliveries=MAX_DELIVERIES)
 

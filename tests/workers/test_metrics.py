@@ -16,6 +16,7 @@ from workers import metrics
 PATIENCE_S = 60.0
 
 
+@pytest.mark.raises_code("setting_invalid")
 @pytest.mark.parametrize("port", [1 << 16, -1])
 def test_a_port_that_there_is_not_is_a_wrong_setting(port: int) -> None:
     with pytest.raises(PipelineError, match="REELWAY_METRICS_PORT") as caught:

@@ -323,6 +323,7 @@ def test_what_does_not_depend_on_the_encoder_is_done(world: World, stage: str, o
     assert world.room().fits(a_job(encoder="theirs"), a_step(stage)) is None
 
 
+@pytest.mark.raises_code("encoder_unavailable")
 def test_a_build_that_is_gone_for_good_fails_the_step(world: World) -> None:
     """Nobody will ever finish what it began; the asset has to be made again."""
     room = world.room(patience_s=-1)

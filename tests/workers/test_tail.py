@@ -222,6 +222,7 @@ def test_after_redis_was_lost_the_archive_is_told_and_the_new_stream_follows(
         assert since(redis_server, storage, 0, 2 * len(told)) == told + stream_ids(client)
 
 
+@pytest.mark.raises_code("cursor_expired")
 def test_what_is_gone_is_said_to_be_gone(
     redis_server: RedisServer,
     teller: Teller,

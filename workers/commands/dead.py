@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,7 +61,7 @@ def dead_show(name: FailedJob, as_json: AsJson = False) -> None:
     control = fleet.fleet()
     job = failed_job(control, name)
     record = control.store.asset(job.asset)
-    told = json.loads(history(job, record.document if record else {}))
+    told = show.past(history(job, record.document if record else {}))
     if as_json:
         show.print_json(told)
         return

@@ -54,7 +54,13 @@ def doorman(control: Control) -> Doorman:
     """Who decides about requests, for those that are not sent but done at once."""
     from pipeline.doorman import Doorman
 
-    return Doorman(control.conductor, control.storage, control.organizations, fleet_size=control.fleet_size)
+    return Doorman(
+        control.conductor,
+        control.storage,
+        control.organizations,
+        fleet_size=control.fleet_size,
+        limits=control.settings.source_limits,
+    )
 
 
 def request(type_: str, **fields: Any) -> Request:

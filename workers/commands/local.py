@@ -146,11 +146,25 @@ def demo(
 
 
 def corpus(
-    folder: Annotated[Path, typer.Argument(help="Folder with media files, however strange.")],
-    report: Annotated[Path | None, typer.Option(help="Append the lines here, and skip what it has already.")] = None,
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Media files, however strange.")],
+    report: Annotated[Path | None, typer.Option(help="Append a line of JSON a file, and skip what is there.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Files at once; two for each worker if left out.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write all outcomes there as a page.")] = None,
     profile: ProfileName = "fast",
+    as_json: AsJson = False,
 ) -> None:
-    """Process every file below FOLDER and print what became of each as a line of JSON; keeps no asset."""
+    """Process every file below FOLDER and say what became of each: a line a file, and the sums at the end.
+
+    Keeps no asset. Exit code 1: a worker was lost, an error has no code of its own, or something was left behind.
+    """
     from workers import corpus as files
 
-    files.run(folder, report, profile)
+    try:
+        summary = files.run(folder, report, profile, as_json=as_json, jobs=jobs)
+    except PipelineError as error:
+        fail(error)
+    for line in summary.lines():
+        say().print(line, highlight=False, markup=False, soft_wrap=True)
+    if markdown is not None:
+        markdown.write_text(files.markdown(summary.outcomes, folder.name), encoding="utf-8")
+    sys.exit(0 if summary.clean else 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -73,15 +72,16 @@ def history(asset: AssetId, as_json: AsJson = False) -> None:
 def _told(control: Control, asset: str) -> Iterator[dict[str, Any]]:
     from pipeline import keys
     from pipeline.tidy import history as told_of
+    from workers.commands import show
 
     record = control.store.asset(asset)
     known: set[str] = set()
     for job in jobs_of(control, asset):
         known.add(job.id)
-        yield json.loads(told_of(job, record.document if record else {}))
+        yield show.past(told_of(job, record.document if record else {}))
     for stored in control.storage.list(keys.histories(asset)):
         if stored.key.rpartition("/")[2].removesuffix(".json") not in known:
-            yield json.loads(control.storage.get(stored.key))
+            yield show.past(control.storage.get(stored.key))
 
 
 def why(asset: AssetId) -> None:

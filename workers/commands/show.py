@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.errors import PipelineError
 from pipeline.job import Job, Priority
 from pipeline.ports import QueueFigures
 from pipeline.stages import STAGES
@@ -30,6 +32,17 @@ Fractions = Mapping[str, float]
 def print_json(data: object) -> None:
     """One line of JSON on stdout."""
     sys.stdout.write(json.dumps(data, ensure_ascii=False, default=str) + "\n")
+
+
+@contextmanager
+def refusals(*, as_json: bool) -> Iterator[None]:
+    """What is refused inside is told on stdout too, where JSON was asked for; it ends the command either way."""
+    try:
+        yield
+    except PipelineError as error:
+        if as_json:
+            print_json({"error": error.document()})
+        raise
 
 
 def paper() -> Console:
@@ -64,6 +77,13 @@ def job(job: Job, fractions: Fractions) -> dict[str, Any]:
         "error": job.error,
         "steps": dict(Counter(str(step.status) for step in job.steps.values())),
     }
+
+
+def past(history: str | bytes) -> dict[str, Any]:
+    """A job as its history tells it. Not its sealed URL, which is for the fleet alone."""
+    told: dict[str, Any] = json.loads(history)
+    told["job"].pop("sealed", None)
+    return told
 
 
 def running(job: Job, fractions: Fractions) -> list[dict[str, Any]]:

@@ -40,6 +40,10 @@ def submit(
     batch: Annotated[
         Path | None, typer.Option(help="File of many requests, a line of JSON each or one array: all or none.")
     ] = None,
+    notification: Annotated[
+        Path | None, typer.Option(help="File with a storage's notification of new objects (-: stdin).", allow_dash=True)
+    ] = None,
+    in_place: Annotated[bool, typer.Option("--in-place", help="Make no copy: read it where it lies.")] = False,
     wait: Wait = False,
     priority: At = Priority.STANDARD,
     organization: Organization = "default",
@@ -58,8 +62,11 @@ def submit(
 
     A path works only where the workers may read files of their machine (REELWAY_LOCAL_SOURCES) and see this one.
     """
-    if (source is None) == (batch is None):
-        usage(PipelineError("parameter_invalid", detail="give one SOURCE, or --batch FILE"))
+    if sum(each is not None for each in (source, batch, notification)) != 1:
+        usage(PipelineError("parameter_invalid", detail="give one SOURCE, or --batch FILE, or --notification FILE"))
+    if notification is not None:
+        _pass_on(notification, wait=wait, as_json=as_json)
+        return
     if batch is not None:
         _submit_batch(batch, organization=organization, priority=priority, wait=wait, as_json=as_json)
         return
@@ -67,6 +74,7 @@ def submit(
     wish: Any = fleet.request(
         "asset.process",
         url=url,
+        in_place=in_place or None,
         orig_filename=name,
         title=title,
         resolutions=resolutions,
@@ -106,6 +114,28 @@ def _moment(text: str) -> int:
         return milliseconds(text, time.time_ns() // 1_000_000)
     except PipelineError as error:
         usage(error)
+
+
+# -- what a storage tells ---------------------------------------------------------------------------------------------
+
+
+def _pass_on(file: Path, *, wait: bool, as_json: bool) -> None:
+    """Send a notification as it is: which of its objects are wished for, the workers' rules say."""
+    if wait:
+        usage(PipelineError("parameter_invalid", detail="--wait needs a source: of a notification the rules decide"))
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        usage(PipelineError("parameter_invalid", detail=f"--notification {file} cannot be read: {reason}"))
+    said = _json(text, str(file))
+    try:
+        found = fleet.client().pass_on(said)
+    except PipelineError as error:
+        fleet.refused(error)
+    for arrival in found:
+        line = {"url": arrival.url, "asset_id": arrival.asset, "request": arrival.request}
+        sys.stdout.write((json.dumps(line) if as_json else arrival.asset) + "\n")
 
 
 # -- many at once -----------------------------------------------------------------------------------------------------
