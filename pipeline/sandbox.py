@@ -28,6 +28,8 @@ from pipeline.stages import STAGES
 _KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH", "SYSTEMROOT")
 """Everything else stays behind: the environment of a worker holds credentials."""
 _PR_SET_DUMPABLE = 4
+PROGRAM: Sequence[str] = ("-P", "-m", "pipeline.stages")
+"""What a nursery runs. -P: what lies in the scratch folder is never taken for a module."""
 _ANSWER_S = 30.0
 """A nursery that is silent for so long stands still; the slowest answer is its first one, after it has loaded."""
 _LONGEST_LOG = 4 * 1024**2
@@ -289,8 +291,7 @@ class Nursery:
         environment = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
         private = {"HOME": str(self.scratch), "TMPDIR": str(self.scratch), "PYTHONDONTWRITEBYTECODE": "1"}
         self._process = subprocess.Popen(
-            # -P: what lies in the scratch folder is never taken for a module.
-            [sys.executable, "-P", "-m", "pipeline.stages", str(theirs.fileno())],
+            [sys.executable, *PROGRAM, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             cwd=self.scratch,

@@ -24,6 +24,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline import sandbox
 from pipeline.media.timeline import AAC_FRAME, audio_frames, audio_segment_starts, keyframes, segment_starts
 from pipeline.stages import STAGES
 from pipeline.stages.contract import Outputs, Tick
@@ -302,6 +303,7 @@ def play() -> None:
     index: Any = STAGES
     for name in TOYS:
         index[name] = replace(STAGES[name], function=f"toy_worker:{name}")
+    sandbox.PROGRAM = ("-P", str(HERE / "toy_nursery.py"))
     places = [str(HERE), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(places)
 
