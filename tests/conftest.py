@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -11,6 +12,10 @@ from catalogue import provoking
 from needs import Require
 from redis_server import redis_server, shared_server  # noqa: F401
 from s3_server import shared_s3  # noqa: F401
+
+# A run in the background ignores interrupts, and so would every command that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
