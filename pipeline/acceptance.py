@@ -6,30 +6,39 @@ known of the asset, and commits. Raises `PipelineError` where the request cannot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
+from pipeline import cuts, keys
 from pipeline import document as documents
-from pipeline import keys
 from pipeline.document import AssetDocument
 from pipeline.errors import PipelineError
 from pipeline.events import asset_facts
 from pipeline.job import JOB_LEVEL, READY_DUE_S, AssetRecord, Commit, Job, JobStatus, Priority, Status, Step
+from pipeline.presentation.model import Presentation, Track
 from pipeline.profile import Profile
 from pipeline.requests import (
     RESOLUTIONS,
+    ClipRequest,
     DeleteRequest,
+    DuplicateRequest,
     ExpireRequest,
+    ExportRequest,
     JobRequest,
     ProcessRequest,
+    Range,
     RepackageRequest,
     ReprocessRequest,
+    RevertTrimRequest,
+    RollBackRequest,
     SubtitleRequest,
+    TrimRequest,
 )
 from pipeline.standing import Standing
 from pipeline.tasks import USUAL_LIMITS, Blueprint, Limits
+from pipeline.trims import status_of
 
 DELETE = "delete"
 """Kind of a job that is nothing but the removal of its asset."""
@@ -45,7 +54,11 @@ class Wanted:
     workers: int = 1
     """The fleet's size as far as it is known."""
     standing: Standing | None = None
-    """What storage says of the asset."""
+    """What storage says of the asset; of a clip, of the one that it is cut out of."""
+    of: AssetRecord | None = None
+    """Of a clip: what is known of the asset that it is cut out of."""
+    number: int | None = None
+    """Of a trim: `Job.number`."""
     limits: Limits = USUAL_LIMITS
     max_open: int | None = None
     """Jobs of the organization that may be open with it; None: any number."""
@@ -65,12 +78,14 @@ class Office:
     close: Callable[[str, str], str]
     """Seals a URL for an asset: `pipeline.seal.Seal.close`."""
 
-    def accept(self, wanted: Wanted, record: AssetRecord | None, now_ms: int) -> Commit:
-        """The commit that saves the job, with its first events."""
-        job = self._job(wanted, now_ms)
+    def accept(self, wanted: Wanted, record: AssetRecord | None, now_ms: int, *, rivals: Sequence[Job] = ()) -> Commit:
+        """The commit that saves the job, with its first events. `rivals`: open jobs that it has to wait for."""
+        _check_asked(wanted, rivals)
+        # Their order follows from it, so it must not be that of two machines' clocks.
+        job = self._job(wanted, max([now_ms, *(rival.created_ms + 1 for rival in rivals)]))
         draft = self._document(wanted, job, record, now_ms)
         document = documents.stamped(draft, version=(record.version if record else 0) + 1, now_ms=now_ms)
-        events = asset_facts(job, "asset.accepted", document, key="accept")
+        events = asset_facts(job, "asset.accepted", document, key="accept", trim=status_of(job))
         return Commit(
             job=job.id,
             asset=job.asset,
@@ -95,6 +110,7 @@ class Office:
         ended = isinstance(request, ExpireRequest)
         # Whatever the plan: a deletion is done by sweepers, and another end of life is done with its acceptance.
         first = () if isinstance(request, DeleteRequest | ExpireRequest) else self.first_steps(request)
+        range_ = _range(wanted, blueprint)
         return Job(
             id=wanted.id,
             asset=wanted.asset,
@@ -108,10 +124,11 @@ class Office:
             source=source,
             workers=max(1, wanted.workers),
             blueprint=blueprint,
+            number=wanted.number,
             status=JobStatus.SUCCEEDED if ended else JobStatus.ACTIVE,
             created_ms=now_ms,
             ended_ms=now_ms if ended else None,
-            steps={step.id: replace(step, status=Status.READY) for step in first},
+            steps={step.id: replace(step, status=Status.READY, args={**step.args, **range_}) for step in first},
         )
 
     def _sealed(self, wanted: Wanted) -> str | None:
@@ -135,8 +152,12 @@ class Office:
                 name = request.profile or str(standing.profile["name"])
                 profile = self._today(name) if request.again else standing.profile
                 return profile, None, _source(standing)
-            case RepackageRequest():
+            case RepackageRequest() | RevertTrimRequest() | RollBackRequest() | ExportRequest():
                 standing = _ready(wanted)
+                return standing.profile, standing.blueprint, standing.source or ""
+            case TrimRequest() | DuplicateRequest():
+                standing = _ready(wanted)
+                # Where the cuts lie at keyframes none is needed; where it is, its step says so.
                 return standing.profile, standing.blueprint, standing.source or ""
             case SubtitleRequest():
                 standing = _ready(wanted)
@@ -164,6 +185,13 @@ class Office:
             rungs = request.resolutions or tuple(job.profile["resolutions"])
             first = documents.not_started(request, resolutions=rungs, base_url=self.base_url, now_ms=now_ms)
             return documents.queued(first)
+        if isinstance(request, DuplicateRequest) and not wanted.retried:
+            if is_there(record):
+                raise PipelineError("asset_exists", asset=wanted.asset)
+            if not is_there(wanted.of):
+                raise PipelineError("asset_not_found", asset=request.asset_id)
+            of = documents.load(wanted.of.document)
+            return documents.queued(documents.cut_out(request, of, base_url=self.base_url, now_ms=now_ms))
         if not is_there(record):
             raise PipelineError("asset_not_found", asset=wanted.asset)
         document = documents.load(record.document)
@@ -197,7 +225,7 @@ def wanted(
     return [
         Wanted(
             id=request.id,
-            asset=request.asset_id,
+            asset=request.new_id if isinstance(request, DuplicateRequest) else request.asset_id,
             request=request,
             workers=workers,
             standing=standing,
@@ -221,8 +249,20 @@ def blaming(index: int | None) -> Iterator[None]:
 
 def same(wanted: Wanted, job: Job) -> bool:
     """The job is what this request became when it came before."""
-    named = isinstance(wanted.request, ProcessRequest) and "asset_id" not in wanted.request.model_fields_set
-    return job.kind == wanted.request.kind and (job.asset == wanted.asset or named)
+    request = wanted.request
+    if isinstance(request, DuplicateRequest) and job.request.get("asset_id") != request.asset_id:
+        return False
+    # Where it does not bring the id of its new asset, another is made whenever it is read.
+    brought = {ProcessRequest: "asset_id", DuplicateRequest: "new_id", ClipRequest: "new_id"}.get(type(request))
+    named = brought is not None and brought not in request.model_fields_set
+    return job.kind == request.kind and (job.asset == wanted.asset or named)
+
+
+def is_exclusive(request: JobRequest) -> bool:
+    """What it becomes is `Job.exclusive`."""
+    if isinstance(request, TrimRequest):
+        return not request.preview
+    return isinstance(request, RevertTrimRequest | RollBackRequest)
 
 
 def is_there(record: AssetRecord | None) -> TypeGuard[AssetRecord]:
@@ -230,13 +270,70 @@ def is_there(record: AssetRecord | None) -> TypeGuard[AssetRecord]:
     return record is not None and record.version > 0
 
 
+def _check_asked(wanted: Wanted, rivals: Sequence[Job]) -> None:
+    """Refuse what cannot be made of what is there. Jobs that go before it may change that: then its step says so."""
+    match wanted.request:
+        case ProcessRequest() as request:
+            cuts.check_said(request)
+        case RevertTrimRequest():
+            presentation = _published(wanted)
+            if presentation.edit is None and not rivals:
+                raise PipelineError("not_trimmed", asset=wanted.asset)
+        case RollBackRequest() as request:
+            latest = _published(wanted).version
+            if request.version > latest and not rivals:
+                raise PipelineError("version_not_found", asset=wanted.asset, version=request.version, latest=latest)
+        case ExportRequest() as request:
+            check_exported(wanted.asset, request, _published(wanted).tracks)
+
+
+def check_exported(asset: str, request: ExportRequest, tracks: Sequence[Track]) -> None:
+    """Refuse what the asset does not have: a rung, a language, a track."""
+    rungs = [track.rung for track in tracks if track.kind == "video" and track.rung]
+    if request.resolution is not None and request.resolution not in rungs:
+        raise _not_there(asset, "resolution", request.resolution, rungs)
+    for field_, kind in (("audio", "audio"), ("captions", "text")):
+        names = [name for track in tracks if track.kind == kind for name in track_names(track)]
+        for asked in getattr(request, field_):
+            if asked.lower() not in names:
+                raise _not_there(asset, field_, asked, names)
+
+
+def track_names(track: Track) -> tuple[str, ...]:
+    """What a caller may call a track by: its id, its language, its number."""
+    names = (track.id, track.language, str(track.number) if track.number is not None else "")
+    return tuple(name.lower() for name in names if name)
+
+
+def _not_there(asset: str, field_: str, asked: str, names: Sequence[str]) -> PipelineError:
+    available = ", ".join(dict.fromkeys(names)) or "nothing: it has none"
+    return PipelineError("export_track_not_found", asset=asset, field=field_, current=asked, available=available)
+
+
+def _range(wanted: Wanted, blueprint: Blueprint | None) -> Mapping[str, Any]:
+    """Of a trim or a clip: the part of the source that is asked for, as the step's arguments."""
+    request = wanted.request
+    if not isinstance(request, TrimRequest | DuplicateRequest):
+        return {}
+    assert blueprint is not None, "it was asked whether the asset is ready"
+    asked = request if isinstance(request, Range) else Range()
+    return cuts.as_args(*cuts.settle(asked, blueprint.timeline, _published(wanted).base))
+
+
+def _published(wanted: Wanted) -> Presentation:
+    presentation = _ready(wanted).presentation
+    assert presentation is not None
+    return presentation
+
+
 def _ready(wanted: Wanted) -> Standing:
     """What storage says of an asset that plays."""
     standing = wanted.standing
+    asset = standing.asset if standing else wanted.asset
     if standing is None or standing.presentation is None:
-        raise PipelineError("asset_not_ready", asset=wanted.asset, detail="nothing of it is published")
+        raise PipelineError("asset_not_ready", asset=asset, detail="nothing of it is published")
     if not standing.profile or standing.blueprint is None:
-        raise PipelineError("asset_not_ready", asset=wanted.asset, detail="its first job has not ended")
+        raise PipelineError("asset_not_ready", asset=asset, detail="its first job has not ended")
     return standing
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
@@ -26,6 +27,7 @@ from pipeline.events import (
     VERSION,
     Event,
     Progress,
+    TrimStatus,
     envelope,
     media_facts,
     seal,
@@ -155,6 +157,7 @@ def _example_data(name: str) -> Mapping[str, Any]:
     refusal: Mapping[str, Any] = {"request": "example", "error": error, "meta": {"course": 42}}
     track = {"job": "example", "track": "video-720p", "kind": "video", "version": 1, "meta": {"course": 42}}
     return {
+        **_edit_data(),
         "request.refused": refusal,
         "track.ready": track,
         "subtitle.completed": _subtitle_data(),
@@ -168,7 +171,8 @@ def _example_data(name: str) -> Mapping[str, Any]:
 
 def _subtitle_data() -> Mapping[str, Any]:
     track = SubtitleTrack(
-        id="text-en-auto",
+        id=4095,
+        track="text-en-auto",
         name="English (auto-generated)",
         language="en",
         url="https://media.example/transcoded/k3v9x0q2m7a/subtitles/text-en-auto/5c1f0a9e77b2.vtt",
@@ -182,6 +186,44 @@ def _subtitle_data() -> Mapping[str, Any]:
         "facts": facts,
         "meta": {"course": 42},
     }
+
+
+def _edit_data() -> Mapping[str, Mapping[str, Any]]:
+    """Of trims, clips and exports."""
+    meta = {"meta": {"course": 42}}
+    lost = {
+        "error": PipelineError("source_archived", key="private/k3v9x0q2m7a.mp4", storage_class="GLACIER").document()
+    }
+    shown = {"version": 2, "start_time": 1.0, "end_time": 7.5, "seconds": 6.5}
+    preview = "https://media.example/transcoded/k3v9x0q2m7a/previews/9b1f04c2d7ae"
+    seen = {"hls_url": f"{preview}/video.m3u8", "dash_url": f"{preview}/video.mpd"}
+    file = "https://media.example/transcoded/k3v9x0q2m7a/video.mp4"
+    made = {"mp4_url": file, "bytes": 2_100_000, "seconds": 6.5, "version": 2, "resolution": "720p"}
+    trim, of = {"job": "example", "change": "trim"}, {"job": "example", "of": "8x7k2m9qpza"}
+    return {
+        "trim.completed": {**trim, "trim": _trim_status(3), **shown, **meta},
+        "trim.reverted": {"job": "example", "change": "revert", "version": 3, "seconds": 10.0, **meta},
+        "trim.previewed": {"job": "example", "change": "preview", **seen, "start_time": 0.0, "end_time": 8.0, **meta},
+        "trim.failed": {**trim, "trim": _trim_status(4), **lost, **meta},
+        "clip.completed": {**of, **shown, "version": 1, **meta},
+        "clip.failed": {**of, **lost, **meta},
+        "export.completed": {"job": "example", **made, "audio": ["audio-1-en"], "captions": [], **meta},
+        "export.failed": {"job": "example", **lost, **meta},
+    }
+
+
+def _trim_status(code: Literal[3, 4]) -> Document:
+    status = TrimStatus(
+        id=58,
+        start_time=1.0,
+        end_time=7.5,
+        status=code,
+        status_display="Completed" if code == 3 else "Failed",
+        background_task_id="example",
+        created=datetime.fromtimestamp(_NOW_MS / 1000, UTC),
+        modified=datetime.fromtimestamp(_NOW_MS / 1000 + 4, UTC),
+    )
+    return status.model_dump(mode="json", exclude_none=True)
 
 
 def _asset_data(name: str) -> Mapping[str, Any]:
@@ -242,6 +284,12 @@ _WISHES: Mapping[str, Mapping[str, Any]] = {
     "asset.reprocess": {"asset_id": "k3v9x0q2m7a", "resolutions": ["240p", "720p", "1080p"]},
     "asset.repackage": {"asset_id": "k3v9x0q2m7a"},
     "asset.make_subtitles": {"asset_id": "k3v9x0q2m7a", "language": "en"},
+    "asset.trim": {"asset_id": "k3v9x0q2m7a", "start_time": 1.0, "end_time": 7.5},
+    "asset.revert_trim": {"asset_id": "k3v9x0q2m7a"},
+    "asset.roll_back": {"asset_id": "k3v9x0q2m7a", "version": 2},
+    "asset.clip": {"asset_id": "8x7k2m9qpza", "new_id": "k3v9x0q2m7a", "start_time": 1.0, "end_time": 7.5},
+    "asset.duplicate": {"asset_id": "8x7k2m9qpza", "new_id": "k3v9x0q2m7a"},
+    "asset.export": {"asset_id": "k3v9x0q2m7a", "resolution": "720p", "audio": ["en"]},
     "asset.retry": {"asset_id": "k3v9x0q2m7a"},
     "asset.delete": {"ids": ["k3v9x0q2m7a"]},
     "asset.expire": {"asset_id": "k3v9x0q2m7a", "expire_at": _NOW_MS},

@@ -11,14 +11,26 @@ from __future__ import annotations
 import random
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
 
 from pydantic import ValidationError
 
 from pipeline import document as documents
-from pipeline.acceptance import DELETE, Office, Wanted, blaming, same, wanted
-from pipeline.document import AssetDocument, Rendition, SubtitleTrack
+from pipeline import edit_facts
+from pipeline.acceptance import DELETE, Office, Wanted, blaming, is_exclusive, same, wanted
+from pipeline.answers import (
+    Answer,
+    Caption,
+    Edited,
+    Exported,
+    Previewed,
+    Published,
+    Reverted,
+    Subtitled,
+    Trimmed,
+)
+from pipeline.document import AssetDocument, SubtitleTrack
 from pipeline.errors import PipelineError
 from pipeline.events import FAILURES, asset_facts, meta_of
 from pipeline.job import (
@@ -61,6 +73,8 @@ WAITING_DUE_S = 120.0
 """How often the needs of a waiting step are asked again, should a release ever be missed."""
 QUOTA_RETRY_S = 30
 """An organization that has too many open jobs is told to come back after so long."""
+TURN_S = 1.0
+"""How soon a trim that waits for an earlier one looks again whether that has ended."""
 BUSY_DUE_S = 1.0
 """How soon a deletion looks again whether what is being published has become public."""
 TIDY_DUE_S = 30.0
@@ -69,6 +83,10 @@ _AROUND = frozenset({"storage_unavailable", "storage_full", "queue_unavailable",
 """Transient errors that no file can cause: what matters is how long they last, not how often they are met."""
 _ATTEMPTS = 50
 """Fresh reads before a contended decision is given up (and left to the sweeper)."""
+
+
+WhenBusy = Literal["refuse", "queue"]
+"""What becomes of a trim, a revert or a roll back while another of the asset has not ended."""
 
 
 class Planner(Protocol):
@@ -96,55 +114,6 @@ class Attempt:
         return self.job.steps[self.ref.step]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Caption:
-    """A text track of a presentation."""
-
-    id: str
-    name: str
-    language: str
-    key: str
-    """Storage key of the whole WebVTT file."""
-    auto_generated: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Published:
-    """What a step made public: the whole presentation."""
-
-    version: int
-    """The one that brought what the step made."""
-    shown: int = 0
-    """The one that is described here, if that is a later one."""
-    duration_ms: int
-    segments: int
-    renditions: tuple[Rendition, ...]
-    captions: tuple[Caption, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subtitled:
-    """What became of the speech."""
-
-    track: str | None = None
-    """Id of the text track; None where nobody speaks."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What a step has to say when it is done."""
-
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    """For the record and the event: a few hundred bytes."""
-    ingest: IngestFacts | None = None
-    """The plan grows by it."""
-    source: str | None = None
-    """Storage key of the ingested source."""
-    published: Published | None = None
-    subtitled: Subtitled | None = None
-    """Captions were added (they stand in `published`), or there is nothing to add."""
-
-
 Fits = Callable[[Job, Step], float | None]
 """Whether a step fits into a worker: None, or for how many seconds it should wait before anybody tries again."""
 Decision = Callable[[Job, AssetRecord], Commit | None]
@@ -162,6 +131,7 @@ class Conductor:
         *,
         base_url: str = "",
         seal: Seal | None = None,
+        when_busy: WhenBusy = "refuse",
         retry_for_s: float = RETRY_FOR_S,
         nonce: Callable[[], str] = lambda: secrets.token_hex(4),
         jitter: Callable[[], float] = random.random,
@@ -172,6 +142,7 @@ class Conductor:
         self.profiles = profiles
         self.base_url = base_url
         self.seal = seal or Seal()
+        self.when_busy = when_busy
         self.retry_for_s = retry_for_s
         self.nonce = nonce
         self.jitter = jitter
@@ -241,7 +212,17 @@ class Conductor:
             base_url=self.base_url,
             close=self.seal.close,
         )
-        return office.accept(asked, self.store.asset(asked.asset), self.clock.now_ms())
+        record = self.store.asset(asked.asset)
+        # After the record: whoever comes between changes it, so that of two at once one has to look again.
+        rivals = self._rivals(asked.asset, asked.id) if is_exclusive(asked.request) else []
+        if rivals and self.when_busy == "refuse":
+            raise PipelineError("asset_busy", asset=asked.asset, detail=_rival(rivals[0]))
+        return office.accept(asked, record, self.clock.now_ms(), rivals=rivals)
+
+    def _rivals(self, asset: str, job_id: str) -> list[Job]:
+        """Open jobs of the asset, but for this one, that change what part of it is played."""
+        jobs = (self.store.job(id_) for id_ in self.store.jobs(asset, open_only=True) if id_ != job_id)
+        return [job for job in jobs if job is not None and job.exclusive and not job.status.ended]
 
     def _accepted(self, asked: Wanted) -> Job | None:
         """The job that the same request became before."""
@@ -283,7 +264,8 @@ class Conductor:
             if job.delivered and not job.publishing:
                 return self._cut_short(job, asset)
             if any(step.exposed for step in job.steps.values()):
-                raise PipelineError("asset_busy", asset=job.asset)
+                detail = "what is being published can no longer be cancelled"
+                raise PipelineError("asset_busy", asset=job.asset, detail=detail)
             error = PipelineError("cancelled").document()
             document = documents.cancelled(documents.load(asset.document))
             return self._ending(job, asset, JobStatus.CANCELLED, "asset.cancelled", document, error=error)
@@ -330,7 +312,7 @@ class Conductor:
             step = job.steps.get(ref.step)
             if step is None or job.held or step.status is not Status.READY or job.unsettled_needs(step):
                 return None
-            wait = fits(job, step) if fits is not None else None
+            wait = self._turn_s(job) or (fits(job, step) if fits is not None else None)
             if wait is not None:
                 return self._move(job, step, step.after(Move.POSTPONE), due=wait * (0.75 + self.jitter() / 2))
             now = self.clock.now_ms()
@@ -346,6 +328,16 @@ class Conductor:
         if self._carry_out(ref.job, decide) is None or not begun:
             return None
         return Attempt(ref=ref, fence=begun[0].steps[ref.step].fence, worker=worker, job=begun[0])
+
+    def _turn_s(self, job: Job) -> float | None:
+        """For how long a trim should wait before it asks again whether its turn has come; None: it has.
+
+        A later one is never older by its time, see `Office`; and one that has ended never begins again.
+        """
+        if not job.exclusive:
+            return None
+        earlier = (other.created_ms < job.created_ms for other in self._rivals(job.asset, job.id))
+        return TURN_S if any(earlier) else None
 
     def renew(self, attempt: Attempt) -> bool:
         """Keep the lease. False: the step is no longer ours, stop at once."""
@@ -372,9 +364,14 @@ class Conductor:
             done = step.after(Move.FINISH, facts=answer.facts, error=None, ended_ms=self.clock.now_ms())
             commit = self._settle(job, step, done, self._step_event(job, done, "step.finished"))
             if answer.ingest is not None:
-                return self._grown(commit, job, asset, answer.ingest, source=answer.source or "", done=done)
+                try:
+                    return self._grown(commit, job, asset, answer.ingest, source=answer.source or "", done=done)
+                except PipelineError as error:  # what was asked for cannot be made of this source
+                    return self._failed(job, asset, step, error)
             if answer.subtitled is not None:
                 return self._subtitled(commit, job, asset, answer, done)
+            if answer.edits:
+                return self._edited(commit, job, asset, answer, done)
             if answer.published is not None:
                 return self._published(commit, job, asset, answer.published, done)
             return commit
@@ -442,7 +439,7 @@ class Conductor:
     def _emptied(self, deletion: Job) -> bool:
         """Cancel whatever else goes on with an asset that is to be deleted. False: something is being published."""
         busy = False
-        for other in self._others(deletion):
+        for other in self._others(deletion, open_only=True):
             if other.status.ended:
                 continue
             if other.schema > SCHEMA:
@@ -458,8 +455,9 @@ class Conductor:
                     self.release(other.id)
         return not busy
 
-    def _others(self, job: Job) -> list[Job]:
-        jobs = (self.store.job(id_) for id_ in self.store.jobs(job.asset) if id_ != job.id)
+    def _others(self, job: Job, *, open_only: bool = False) -> list[Job]:
+        ids = self.store.jobs(job.asset, open_only=open_only)
+        jobs = (self.store.job(id_) for id_ in ids if id_ != job.id)
         return [other for other in jobs if other is not None]
 
     def close(self, job_id: str) -> bool:
@@ -686,7 +684,7 @@ class Conductor:
             said = EventDraft(id=id_, type="subtitle.completed", data=data)
             return replace(commit, events=(*commit.events, said))
         document = self.shown(documents.load(asset.document), published)
-        track = next(track for track in self._tracks(published) if track.id == subtitled.track)
+        track = next(track for track in self._tracks(published) if track.track == subtitled.track)
         data |= {"track": track.model_dump(mode="json"), "version": published.version}
         events = (
             _track_ready(job, done, subtitled.track, "text", published),
@@ -701,6 +699,24 @@ class Conductor:
             key=f"{done.id}.{done.attempt}",
         )
 
+    def _edited(self, commit: Commit, job: Job, asset: AssetRecord, answer: Answer, done: Step) -> Commit:
+        """Another part of the asset is played, or a clip has come to be; or a file or a preview was made of it."""
+        published, exported = answer.published, answer.exported
+        key = f"{done.id}.{done.attempt}"
+        facts = tuple(edit_facts.told(job.with_steps(done), answer, key=key, base_url=self.base_url))
+        commit = replace(commit, events=(*commit.events, *facts))
+        document = documents.load(asset.document)
+        if exported is not None:
+            url = edit_facts.url_of(self.base_url, exported.key)
+            document = documents.exported(document, url, edit_facts.video_edit(exported.edit))
+        elif published is None:
+            return commit
+        elif job.kind in edit_facts.CLIPS:
+            return self._published(commit, job, asset, published, done)
+        if published is not None:
+            document = self.shown(document, published)
+        return self._with_document(commit, job, asset, None, document, key=key)
+
     def shown(self, document: AssetDocument, published: Published) -> AssetDocument:
         """The document with what a presentation holds."""
         return documents.published(
@@ -710,15 +726,17 @@ class Conductor:
             segments=published.segments,
             tracks=self._tracks(published),
             version=published.shown or published.version,
+            edit=edit_facts.video_edit(published.edit),
         )
 
     def _tracks(self, published: Published) -> list[SubtitleTrack]:
         return [
             SubtitleTrack(
-                id=caption.id,
+                id=caption.id if caption.number is None else caption.number,
+                track=caption.id,
                 name=caption.name,
                 language=caption.language,
-                url=f"{self.base_url.rstrip('/')}/{caption.key}",
+                url=edit_facts.url_of(self.base_url, caption.key),
                 auto_generated=caption.auto_generated,
             )
             for caption in published.captions
@@ -788,6 +806,7 @@ class Conductor:
             due={JOB_LEVEL: LEASE_S if busy else 0.0},
             forget=True,
             organization=job.organization,
+            events=tuple(edit_facts.came_to_nothing(ended)),
         )
         return self._with_document(commit, job, asset, type_, document, key="end", error=error, missing=missing)
 
@@ -848,6 +867,11 @@ def _raise_refusal(outcome: Outcome, refused: Wanted) -> None:
         raise PipelineError("asset_deleted", asset=refused.asset)
 
 
+def _rival(job: Job) -> str:
+    named = f"trim {job.number}" if job.number is not None else f"the job {job.id}"
+    return f"{named} has not ended"
+
+
 def backoff_s(retries: int, jitter: float = 0.0) -> float:
     """Seconds before the next try: 1, 2, 4 … at most 60; up to half less by `jitter` (0 to 1), so that steps that
     failed together do not come back together."""
@@ -897,11 +921,17 @@ __all__ = [
     "Attempt",
     "Caption",
     "Conductor",
+    "Edited",
+    "Exported",
     "Fits",
     "Planner",
+    "Previewed",
     "Published",
+    "Reverted",
     "Subtitled",
+    "Trimmed",
     "Wanted",
+    "WhenBusy",
     "backoff_s",
     "refusal",
 ]

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline import keys
-from pipeline.requests import ProcessRequest
+from pipeline.requests import DuplicateRequest, ProcessRequest
 from pipeline.tasks import MediaInfo
 
 VideoStatus = Literal["Not Started", "Queued", "Transcoding", "Completed", "Error", "Cancelled"]
@@ -48,14 +48,23 @@ class Rendition(BaseModel):
 
 
 class SubtitleTrack(BaseModel):
-    """A text track that players can choose; `url` is the whole WebVTT file, on the source's timeline."""
+    """A text track that players can choose; `url` is one WebVTT file, on the timeline of what is played."""
 
-    id: str
+    id: int | str = Field(description="Its number, never given to another; the id of `track` where it has none.")
+    track: str = Field(default="", description="Its id among the tracks of the asset (ours).")
     type: Literal["Subtitle"] = "Subtitle"
     name: str = Field(description="What players show.")
     language: str = Field(description="BCP 47, lower case; `und` where it is not known.")
     url: str
     auto_generated: bool = Field(default=False, description="A machine wrote it.")
+
+
+class VideoEdit(BaseModel):
+    """The part of an asset that is played, in seconds of its own timeline; nothing of the rest is gone."""
+
+    start_time: float = Field(description="Of the first frame that is shown.")
+    end_time: float = Field(description="Where the first frame would be that is not shown.")
+    trim_job_id: int | None = Field(default=None, description="Number of the trim that asked for it.")
 
 
 class Video(BaseModel):
@@ -72,7 +81,7 @@ class Video(BaseModel):
     cover_thumbnail_url: str | None = None
     format: Literal["abr"] = "abr"
     resolutions: list[str] = Field(description="As asked.")
-    duration: int | None = Field(default=None, description="Whole seconds.")
+    duration: int | None = Field(default=None, description="Whole seconds of what is played.")
     video_codec: str | None = "h264"
     video_codecs: list[str] = ["h264"]
     audio_codec: str | None = "aac"
@@ -83,11 +92,12 @@ class Video(BaseModel):
     tracks: list[SubtitleTrack] = []
     inputs: list[Input]
     output_urls: dict[str, OutputUrls]
-    mp4_url: str | None = None
+    mp4_url: str | None = Field(default=None, description="What `asset.export` made of what is played now.")
     ttml_url: str | None = None
     # ours
     renditions: list[Rendition] = []
     duration_ms: int | None = None
+    edit: VideoEdit | None = Field(default=None, description="Which part is played; null: all of it.")
     rays: int = Field(default=0, description="Number of renditions.")
     slices: int = Field(default=0, description="Number of segments of one rendition.")
     error: dict[str, Any] | None = None
@@ -142,6 +152,38 @@ def not_started(request: ProcessRequest, *, resolutions: tuple[str, ...], base_u
             generate_subtitle=request.generate_subtitle,
             inputs=[Input(url=_shown(request))],
             output_urls={"h264": OutputUrls(hls_url=hls, dash_url=dash)},
+        ),
+    )
+
+
+def cut_out(request: DuplicateRequest, of: AssetDocument, *, base_url: str, now_ms: int) -> AssetDocument:
+    """The document of a clip that nobody has accepted yet: what it shares with the asset `of` is known."""
+    hls = f"{base_url.rstrip('/')}/{keys.hls_door(request.new_id)}"
+    dash = f"{base_url.rstrip('/')}/{keys.dash_door(request.new_id)}"
+    shared = of.video
+    codec = next(iter(shared.output_urls))
+    return AssetDocument(
+        id=request.new_id,
+        title=request.title if request.title is not None else of.title,
+        type=of.type,
+        bytes=of.bytes,
+        parent={"title": of.title, "uuid": of.id},
+        parent_id=of.id,
+        created=now_ms,
+        lastmod=now_ms,
+        orig_filename=of.orig_filename,
+        external_id=request.external_id,
+        meta=request.meta,
+        expire_at=request.expire_at,
+        video=Video(
+            playback_url=hls,
+            dash_url=dash,
+            resolutions=list(shared.resolutions),
+            video_codec=shared.video_codec,
+            video_codecs=list(shared.video_codecs),
+            audio_codec=shared.audio_codec,
+            inputs=list(shared.inputs),
+            output_urls={codec: OutputUrls(hls_url=hls, dash_url=dash)},
         ),
     )
 
@@ -217,8 +259,12 @@ def published(
     segments: int,
     tracks: list[SubtitleTrack] | None = None,
     version: int = 1,
+    edit: VideoEdit | None = None,
 ) -> AssetDocument:
-    """A presentation is public. What comes late, from a job that was overtaken, changes nothing."""
+    """A presentation is public. What comes late, from a job that was overtaken, changes nothing.
+
+    A file that was exported of another part of it is no longer what is played.
+    """
     if version < document.presentation:
         return document
     return _video(
@@ -229,7 +275,18 @@ def published(
         slices=segments,
         duration_ms=duration_ms,
         duration=round(duration_ms / 1000),
+        edit=edit,
+        mp4_url=document.video.mp4_url if _same_part(edit, document.video.edit) else None,
     )
+
+
+def exported(document: AssetDocument, mp4_url: str, edit: VideoEdit | None) -> AssetDocument:
+    """There is a file of what is played; one of another part, which came late, is not named."""
+    return _video(document, mp4_url=mp4_url) if _same_part(edit, document.video.edit) else document
+
+
+def _same_part(one: VideoEdit | None, other: VideoEdit | None) -> bool:
+    return (one and (one.start_time, one.end_time)) == (other and (other.start_time, other.end_time))
 
 
 def completed(document: AssetDocument) -> AssetDocument:
@@ -248,7 +305,7 @@ def cancelled(document: AssetDocument) -> AssetDocument:
 
 def deleted(document: AssetDocument, at_ms: int) -> AssetDocument:
     """Nothing is left of it but this document."""
-    gone = _video(document, renditions=[], tracks=[], rays=0, slices=0)
+    gone = _video(document, renditions=[], tracks=[], rays=0, slices=0, edit=None, mp4_url=None)
     return gone.model_copy(update={"deleted": at_ms, "expire_at": 0, "presentation": 0})
 
 

@@ -7,21 +7,26 @@ to him, so the same request gets the same answer wherever it is made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from pipeline import keys, upload_record
 from pipeline.acceptance import DELETE, Wanted, blaming, is_there, wanted
 from pipeline.conductor import Conductor
 from pipeline.errors import PipelineError
 from pipeline.job import Job, JobStatus, Priority
+from pipeline.numbers import TRIM, Numbers
 from pipeline.organizations import Organizations
+from pipeline.past import END_OF_LIFE, is_told
 from pipeline.ports import Storage
 from pipeline.requests import (
     BatchRequest,
     CancelRequest,
     DeleteRequest,
+    DuplicateRequest,
     ExpireRequest,
+    ExportRequest,
     HoldRequest,
     JobRequest,
     PrioritizeRequest,
@@ -30,9 +35,12 @@ from pipeline.requests import (
     ReprocessRequest,
     Request,
     RetryRequest,
+    RevertTrimRequest,
+    RollBackRequest,
+    TrimRequest,
     request_of,
 )
-from pipeline.standing import Past, Standing, references, standing, untouched
+from pipeline.standing import Past, Standing, standing, untouched
 from pipeline.tasks import USUAL_LIMITS, Limits
 from pipeline.upload_record import State
 
@@ -40,6 +48,9 @@ FULL = 0.9
 """A store that uses more of its memory than this takes no new jobs: what is under way needs the rest."""
 FULL_RETRY_S = 60
 """Who is refused for that is told to come back after so long."""
+
+_EDITS = (TrimRequest, RevertTrimRequest, RollBackRequest, ExportRequest)
+"""What may be asked for as soon as an asset plays, whatever its first job still adds to it."""
 
 
 class Doorman:
@@ -61,6 +72,7 @@ class Doorman:
         self.organizations = organizations
         self.fleet_size = fleet_size
         self.limits = limits
+        self.numbers = Numbers(storage)
 
     def handle(self, request: Request) -> tuple[str, ...]:
         """Ids of the jobs that the request became or touched. The same request again gives the same jobs.
@@ -103,17 +115,36 @@ class Doorman:
             return self._accept([asked])
         self.check_room()
         self._check_priority(request)
-        if isinstance(request, ProcessRequest) and not retried:
-            if self._was_accepted(request):
-                return (request.id,)
-            self._check_uploaded(request)
-            return self._accept(self._on_terms([asked]))
+        if isinstance(request, ProcessRequest | DuplicateRequest) and not retried:
+            return (request.id,) if self._was_accepted(request) else self._new_asset(asked, request)
         if isinstance(request, ProcessRequest):
             self._check_uploaded(request, brought=sealed == "")
         self.check_present(asked.asset)
+        if is_told(self.storage, asked.asset, request.id):  # so long ago that the store has forgotten it
+            return (request.id,)
+        if isinstance(request, DuplicateRequest):
+            return self._new_asset(asked, request)
         if not isinstance(request, ExpireRequest):
-            asked = replace(asked, standing=self._standing(asked.asset))
+            look = self._standing_now if isinstance(request, _EDITS) else self._standing
+            asked = replace(asked, standing=look(asked.asset))
+        return self._accept([self._numbered(each) for each in self._on_terms([asked])])
+
+    def _new_asset(self, asked: Wanted, request: ProcessRequest | DuplicateRequest) -> tuple[str, ...]:
+        """A job that begins the life of an asset; of a clip or a duplicate the other one must be there."""
+        if isinstance(request, DuplicateRequest):
+            self.check_present(request.asset_id)
+            found = self._standing_now(request.asset_id)
+            asked = replace(asked, standing=found, of=self.store.asset(request.asset_id))
+        else:
+            self._check_uploaded(request)
         return self._accept(self._on_terms([asked]))
+
+    def _numbered(self, asked: Wanted) -> Wanted:
+        """Of a trim: with its number. What is refused now uses none up."""
+        if not isinstance(asked.request, TrimRequest) or asked.request.preview:
+            return asked
+        self.conductor.foresee(asked)
+        return replace(asked, number=self.numbers.claim(TRIM, asked.id))
 
     def _batch(self, request: BatchRequest) -> tuple[str, ...]:
         if not all(self._known(member.id) for member in request.requests):
@@ -137,7 +168,6 @@ class Doorman:
             if not self._known(each.id):
                 with blaming(index if len(asked) > 1 else None):
                     self.check_present(each.asset)
-                    self._check_unreferenced(each.asset, request)
         return self._accept(asked)
 
     def _retry(self, request: RetryRequest) -> tuple[str, ...]:
@@ -172,14 +202,16 @@ class Doorman:
 
     def _last(self, asset: str) -> Job | Past:
         """The newest job that made something of the asset, or was to; before it, one that has not ended."""
-        jobs: Sequence[Job | Past] = [*self._open(asset), *self._jobs(asset)]
-        if not jobs:
-            found = self._standing(asset)
-            jobs = found.past if found else ()
+        jobs: Iterator[Job | Past] = chain(self._open(asset), self._jobs(asset), self._told(asset))
         for job in jobs:
-            if job.kind not in (DELETE, "expire"):
+            if job.kind not in END_OF_LIFE:
                 return job
         raise PipelineError("asset_not_found", asset=asset)
+
+    def _told(self, asset: str) -> Iterator[Past]:
+        """What storage knows of its jobs, asked when the store knows none."""
+        found = self._standing(asset)
+        yield from found.past if found else ()
 
     # -- what is carried out at once ----------------------------------------------------------------------------------
 
@@ -212,29 +244,31 @@ class Doorman:
                 return self.conductor.prioritize(job, request.priority)
 
     def _open(self, asset: str) -> Sequence[Job]:
-        return [job for job in self._jobs(asset) if not job.status.ended and job.kind != DELETE]
+        jobs = self._jobs(asset, open_only=True)
+        return [job for job in jobs if not job.status.ended and job.kind != DELETE]
 
-    def _jobs(self, asset: str) -> Sequence[Job]:
-        """Those that the store still knows, newest first."""
-        jobs = (self.store.job(id_) for id_ in self.store.jobs(asset))
-        return [job for job in jobs if job is not None]
+    def _jobs(self, asset: str, *, open_only: bool = False) -> Iterator[Job]:
+        """Those that the store still knows, newest first: there may be thousands, so take no more than you need."""
+        jobs = (self.store.job(id_) for id_ in self.store.jobs(asset, open_only=open_only))
+        return (job for job in jobs if job is not None)
 
     # -- what is known ------------------------------------------------------------------------------------------------
 
     def _known(self, job_id: str) -> bool:
         return self.store.job(job_id) is not None
 
-    def _was_accepted(self, request: ProcessRequest) -> bool:
+    def _was_accepted(self, request: ProcessRequest | DuplicateRequest) -> bool:
         """So long ago that the store has forgotten it. Raises where the asset id that it brings was used before."""
-        asset = request.asset_id
-        if "asset_id" not in request.model_fields_set or is_there(self.store.asset(asset)):
+        name = "new_id" if isinstance(request, DuplicateRequest) else "asset_id"
+        asset: str = getattr(request, name)
+        if name not in request.model_fields_set or is_there(self.store.asset(asset)):
             return False
         found = None if untouched(self.storage, asset) else standing(self.storage, asset)
         if found is None or (found.document is None and found.presentation is None):
             return False
         if found.deleted is not None:
             raise PipelineError("asset_deleted", asset=asset)
-        if any(job.id == request.id for job in found.past):
+        if is_told(self.storage, asset, request.id):
             return True
         raise PipelineError("asset_exists", asset=asset)
 
@@ -273,10 +307,13 @@ class Doorman:
             self.store.restore(found.record)
         return found
 
-    def _check_unreferenced(self, asset: str, request: DeleteRequest) -> None:
-        clips = 0 if request.force else references(self.storage, asset)
-        if clips:
-            raise PipelineError("asset_referenced", asset=asset, clips=clips)
+    def _standing_now(self, asset: str) -> Standing | None:
+        """… and where it plays already while its first job goes on, what that one knows of it."""
+        found = self._standing(asset)
+        if found is None or found.presentation is None or found.blueprint is not None:
+            return found
+        published = [job for job in self._open(asset) if job.blueprint is not None and job.delivered]
+        return replace(found, under_way=tuple(published))
 
     # -- what an organization may do ----------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ from pipeline.exchange import get, live, reading, unavailable
 from pipeline.guard import Guard, Place
 from pipeline.pace import Pace
 from pipeline.ports import Moved
+from pipeline.sizes import check_size
 
 _BLOCK = 1024**2
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -135,13 +136,12 @@ class _Download:
             skipped = self._begins_at(place, reply)
             for block in self._body(place, reply, skipped):
                 self.received += len(block)
-                self._check_size(self.received)
+                check_size(self.received, self.max_bytes)
                 yield block
             if self.received == 0 and self.total is None and not reply.chunked:
                 # A head that broke off looks like one that says nothing of the body.
                 raise unavailable(place, "the connection broke off")
-        if self.received == 0:
-            raise PipelineError("media_url_file_broken")
+        check_size(self.received, self.max_bytes)
 
     # -- the reply ----------------------------------------------------------------------------------------------------
 
@@ -180,7 +180,7 @@ class _Download:
             raise self._changed()
         self.total = total if self.total is None else self.total
         if self.total is not None:
-            self._check_size(self.total)
+            check_size(self.total, self.max_bytes)
         return first
 
     def _check_status(self, place: Place, reply: HTTPResponse) -> None:
@@ -233,10 +233,6 @@ class _Download:
                 yield new
         if self.total is not None and at != self.total:
             raise unavailable(place, f"the connection broke off after {at} of {self.total} bytes")
-
-    def _check_size(self, size: int) -> None:
-        if self.max_bytes is not None and size > self.max_bytes:
-            raise PipelineError("media_filesize_too_large", current_size=size, maximum_size=self.max_bytes)
 
     # -- refusals -----------------------------------------------------------------------------------------------------
 

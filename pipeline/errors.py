@@ -78,12 +78,12 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ),
     ErrorSpec(
         code="media_url_unsupported_format",
-        message="The source is not a video or audio file that can be served (detected: {detected_format}).",
-        hint="Send one of: {supported_formats}.",
+        message="The source is no video or audio that is taken here (detected: {detected_format}).",
+        hint="Send {wanted}.",
     ),
     ErrorSpec(
         code="media_url_file_broken",
-        message="The source is empty or damaged.",
+        message="The source is broken: {reason}.",
         hint="Upload the file again; compare its size with the original.",
     ),
     ErrorSpec(
@@ -245,11 +245,6 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
         hint="Process the source under a new id.",
     ),
     ErrorSpec(
-        code="asset_referenced",
-        message="Clips play segments of asset {asset} ({clips} of them).",
-        hint="Delete the clips first, or delete the asset with `force`: they stop playing then.",
-    ),
-    ErrorSpec(
         code="nothing_to_retry",
         message="The last job of asset {asset} is {status}; what failed or was cancelled can be tried again.",
         hint="Wait for its end; `reelway reprocess` changes an asset that is ready.",
@@ -273,13 +268,39 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ),
     ErrorSpec(
         code="asset_busy",
-        message="Asset {asset} is being published and can no longer be cancelled.",
-        hint="Wait for the job to end, then delete the asset if it is not wanted.",
+        message="Asset {asset} is busy: {detail}.",
+        hint="Wait for the job to end, then ask again.",
+    ),
+    ErrorSpec(
+        code="trim_range_invalid",
+        message="{field} is {current}, and may be {minimum} to {maximum} (seconds).",
+        hint="Count on the asset's own timeline, which no trim moves, and leave at least one frame between the times.",
+    ),
+    ErrorSpec(
+        code="not_trimmed",
+        message="Nothing of asset {asset} is trimmed away: there is nothing to revert.",
+        hint="`reelway versions ID` shows what can be gone back to.",
+    ),
+    ErrorSpec(
+        code="version_not_found",
+        message="Asset {asset} has no version {version} that can be gone back to; the latest is {latest}.",
+        hint="Choose one that `reelway versions ID` shows.",
+    ),
+    ErrorSpec(
+        code="export_track_not_found",
+        message="Asset {asset} has no {field} {current} to export.",
+        hint="Choose one of: {available}.",
     ),
     ErrorSpec(
         code="setting_invalid",
         message="The setting {name} is not valid: {detail}.",
         hint="Correct the variable; config/README.md lists every setting.",
+    ),
+    ErrorSpec(
+        code="storage_differs",
+        message="The workers of this Redis store in {theirs}, this one would in {ours}.",
+        hint="Give it their REELWAY_STORAGE_URL, or another Redis in REELWAY_REDIS_URL; or stop them first (who was "
+        "killed is forgotten after {seconds} s).",
     ),
     # -- the work -----------------------------------------------------------------------------------------------------
     ErrorSpec(
@@ -345,6 +366,12 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
         hint="This is a bug: report it with the log of this job.",
     ),
     ErrorSpec(
+        code="edit_changed",
+        message="What is played of asset {asset} changed meanwhile: its edit knows nothing of {track}.",
+        hint="Nothing: the step tries again by itself, on top of what is there now.",
+        retryable=True,
+    ),
+    ErrorSpec(
         code="schema_newer",
         message="The {what} has the form {found}, newer than the form {known} that this worker knows.",
         hint="Update this worker; the step tries again by itself and waits for one that can read it.",
@@ -360,6 +387,11 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
         code="speech_language_unsupported",
         message="The speech model {model} does not understand the language {language}.",
         hint="Name a multilingual model in REELWAY_SPEECH_MODEL (`small`, `large-v3`), or correct the language.",
+    ),
+    ErrorSpec(
+        code="export_not_possible",
+        message="What is played of asset {asset} cannot be exported as one file: {detail}.",
+        hint="Revert the trim (`reelway revert ID`), or process the asset again; then export it.",
     ),
     # -- the world around ---------------------------------------------------------------------------------------------
     ErrorSpec(

@@ -42,6 +42,31 @@ class ErrorData(BaseModel):
     retryable: bool
 
 
+Change = Literal["trim", "preview", "revert", "roll_back"]
+"""How what is shown of an asset may change, or would."""
+
+
+class TrimStatus(BaseModel):
+    """How a trim stands, as the reference shows it."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    id: int
+    """Its number: no other trim of any asset has it."""
+    start_time: float | None = None
+    """Seconds of the asset's own timeline, as asked; none: its beginning."""
+    end_time: float | None = None
+    """… and its end."""
+    status: Literal[1, 2, 3, 4]
+    """1 as in the reference; 2 a worker is at it, 3 it plays, 4 it failed or was cancelled (ours)."""
+    status_display: Literal["Pending", "Processing", "Completed", "Failed"]
+    background_task_id: str
+    """Id of the job."""
+    created: datetime
+    modified: datetime
+    error: ErrorData | None = None
+
+
 class AssetData(BaseModel):
     """Data of every `asset.*` event: the whole document, so that an API layer can store it as it is."""
 
@@ -53,6 +78,8 @@ class AssetData(BaseModel):
     meta: dict[str, Any] = {}
     error: ErrorData | None = None
     missing: list[str] = Field(default=[], description="Optional steps that failed, or were given up by a cancel.")
+    trim: TrimStatus | None = None
+    """Of `asset.accepted`, where what was accepted is a trim."""
 
 
 class IngestedData(AssetData):
@@ -116,6 +143,70 @@ class SubtitleData(BaseModel):
     meta: dict[str, Any] = {}
 
 
+class TrimData(BaseModel):
+    """Data of `trim.*`: what became of a wish to show another part of an asset."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    job: str
+    change: Change
+    """What was asked."""
+    trim: TrimStatus | None = None
+    """Of a trim: how it stands now."""
+    version: int | None = None
+    """The presentation that shows it first."""
+    start_time: float | None = None
+    """Seconds of the asset's own timeline: the first frame that is shown; none where all of it is."""
+    end_time: float | None = None
+    """… where the first frame would be that is not."""
+    seconds: float | None = None
+    """How long what is shown lasts."""
+    hls_url: str | None = None
+    """Of a preview, which is cut where segments begin."""
+    dash_url: str | None = None
+    error: ErrorData | None = None
+    meta: dict[str, Any] = {}
+
+
+class ClipData(BaseModel):
+    """Data of `clip.*`; the subject is the new asset."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    job: str
+    of: str
+    """The asset that it is a part of."""
+    start_time: float | None = None
+    """Seconds of that asset's timeline, as asked; none: its beginning."""
+    end_time: float | None = None
+    """… and its end."""
+    seconds: float | None = None
+    """How long the clip lasts."""
+    version: int | None = None
+    error: ErrorData | None = None
+    meta: dict[str, Any] = {}
+
+
+class ExportData(BaseModel):
+    """Data of `export.*`: one file of what an asset plays."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    job: str
+    mp4_url: str | None = None
+    bytes: int | None = None
+    seconds: float | None = None
+    version: int | None = None
+    """The presentation that it was made of."""
+    resolution: str | None = None
+    """Its rung; none where there is no picture."""
+    audio: list[str] = []
+    """Ids of the tracks in it."""
+    captions: list[str] = []
+    error: ErrorData | None = None
+    meta: dict[str, Any] = {}
+
+
 class Progress(BaseModel):
     """One entry of the progress stream, its fields as they stand: state, not history; at most one a second and job."""
 
@@ -147,11 +238,30 @@ EVENTS: Mapping[str, tuple[type[BaseModel], str]] = {
     "track.ready": (TrackData, "A rendition or text was published."),
     "subtitle.completed": (SubtitleData, "The speech was heard; `track` holds its captions, none where nobody speaks."),
     "subtitle.failed": (SubtitleData, "There will be no captions; the asset plays without."),
+    "trim.completed": (TrimData, "Only the asked part of the asset is played from now on."),
+    "trim.reverted": (TrimData, "The asset is played as it was before: whole, or as its `version` of before was."),
+    "trim.previewed": (TrimData, "A manifest shows about what a trim would; the asset plays as before."),
+    "trim.failed": (TrimData, "A trim, revert, roll back or preview came to nothing; the asset plays as before."),
+    "clip.completed": (ClipData, "A new asset plays a part of another, or all of it."),
+    "clip.failed": (ClipData, "The clip came to nothing."),
+    "export.completed": (ExportData, "There is one file of what the asset plays."),
+    "export.failed": (ExportData, "There will be no such file."),
 }
 """Every event type: the model of its data, and what it says."""
 
 FAILURES: Mapping[str, str] = {"subtitle": "subtitle.failed"}
 """Stage → the event that says, beside `step.failed`, that what it should have added will not come."""
+
+
+JOB_FAILURES: Mapping[str, str] = {
+    "trim": "trim.failed",
+    "revert_trim": "trim.failed",
+    "roll_back": "trim.failed",
+    "clip": "clip.failed",
+    "duplicate": "clip.failed",
+    "export": "export.failed",
+}
+"""Kind of job → the event that says, beside `asset.failed` or `asset.cancelled`, that it came to nothing."""
 
 
 class Event(BaseModel):
@@ -194,6 +304,7 @@ def asset_facts(
     error: Mapping[str, Any] | None = None,
     missing: list[str] | None = None,
     media: MediaInfo | None = None,
+    trim: TrimStatus | None = None,
 ) -> tuple[EventDraft, ...]:
     """The fact itself, if it has a name of its own, and `asset.updated` with the same document.
 
@@ -202,6 +313,7 @@ def asset_facts(
     data: dict[str, Any] = {"job": job.id, "asset": document.model_dump(mode="json"), "meta": meta_of(job)}
     fact = {**data, **({"error": error} if error else {}), **({"missing": missing} if missing else {})}
     fact |= media_facts(media) if media else {}
+    fact |= {"trim": trim.model_dump(mode="json")} if trim else {}
     updated = EventDraft(id=f"{job.id}.{key}.asset.updated", type="asset.updated", data=data)
     return (EventDraft(id=f"{job.id}.{key}.{type_}", type=type_, data=fact), updated) if type_ else (updated,)
 

@@ -16,15 +16,16 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from pipeline import keys
+from pipeline.blocks import file_blocks, ranges
 from pipeline.document import public_url
 from pipeline.download import PUBLIC_WEB, Web
 from pipeline.errors import PipelineError
 from pipeline.ports import Moved, ObjectNotFound, PreconditionFailed, Storage, StoredObject
+from pipeline.sizes import check_size
 from pipeline.storage.buckets import NO_BUCKETS, Buckets
 from pipeline.storage.folder import HIDDEN
 from pipeline.tasks import IngestTask
 
-_BLOCK = 8 * 1024**2
 _AREAS = (keys.PRIVATE, keys.PUBLIC)
 _WORTH_A_THREAD = 64 * 1024
 """Bytes that take longer to count than to hand over."""
@@ -129,10 +130,7 @@ def _counted(blocks: Iterator[bytes], digest: hashlib._Hash) -> Generator[bytes]
 
 def _from_file(storage: Storage, task: IngestTask, path: Path, moved: Moved) -> str:
     size = readable_size(path, task.url)
-    if size == 0:
-        raise PipelineError("media_url_file_broken")
-    if task.limits.max_bytes is not None and size > task.limits.max_bytes:
-        raise PipelineError("media_filesize_too_large", current_size=size, maximum_size=task.limits.max_bytes)
+    check_size(size, task.limits.max_bytes)
     try:
         return _stored(storage, task, path, moved)
     except OSError as error:  # it was there a moment ago
@@ -194,16 +192,15 @@ def checksum_of(storage: Storage, key: str, moved: Moved) -> str:
 
 
 def _stored_blocks(storage: Storage, stored: StoredObject) -> Iterator[bytes]:
-    for offset in range(0, stored.size, _BLOCK):
-        yield storage.get(stored.key, offset, _BLOCK)
+    for offset, length in ranges(stored.size):
+        yield storage.get(stored.key, offset, length)
 
 
 def _blocks(path: Path, check_same: Callable[[], None]) -> Iterator[bytes]:
     """The bytes of a file; who stores them never hears the end of one that changed meanwhile."""
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            check_same()
-            yield block
+    for block in file_blocks(path):
+        check_same()
+        yield block
     check_same()
 
 

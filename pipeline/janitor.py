@@ -1,8 +1,9 @@
 """The janitor: what has no owner goes, and nothing that has one (DESIGN §6, invariant 9).
 
 Owners, from the strongest: a version of the presentation owns what it names; an open job owns whatever lies under its
-asset; a record owns its asset; a clip (`refs/`) owns every track of the asset that it was cut from. Whoever is none of
-these has a grace time to become one. What is not of a form that this page knows is left alone.
+asset; a record owns its asset; a clip (`refs/`) owns what it names of the assets that it was cut from, and until it is
+published all that it could. Whoever is none of these has a grace time to become one. What is not of a form that this
+page knows is left alone.
 
 The order of the questions makes it safe beside jobs that begin meanwhile, even those that end meanwhile: which jobs are
 there? is one of them open? what do the versions name, as they are now? And before every batch of objects that goes: has
@@ -17,17 +18,18 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from heapq import merge
 from itertools import groupby
 from operator import itemgetter
 
 from pipeline import keys
+from pipeline.clips import beside, clips_of, folder, kept_for
 from pipeline.errors import PipelineError
 from pipeline.ports import Clock, JobStore, ObjectNotFound, Storage, StoredObject
 from pipeline.presentation.publish import behind, mend, named
-from pipeline.standing import jobs_of
+from pipeline.standing import jobs_of, tombstone
 from pipeline.upload_record import State, Upload, of_asset
 
 GRACE_S = 24 * 3600.0
@@ -56,6 +58,10 @@ class Reason(enum.StrEnum):
     """What the steps of a job said, which ended long ago."""
     CLAIM = "claim"
     """A taken id whose asset is there."""
+    PREVIEW = "preview"
+    """The preview of a cut: it is for the moment."""
+    MARKER = "marker"
+    """A clip that played segments of the asset is deleted, or never came to be."""
     DOOR = "door"
     """Doors that led to an earlier version; they were moved, nothing was removed."""
     UPLOAD = "upload"
@@ -91,9 +97,9 @@ class Belongings:
         return tuple(stored for stored in self.objects if stored.key.startswith(prefixes))
 
     @property
-    def referenced(self) -> bool:
-        """A clip plays segments of it."""
-        return bool(self.below(keys.references(self.asset)))
+    def markers(self) -> Mapping[str, StoredObject]:
+        """Of clips, by their ids."""
+        return {stored.key.rpartition("/")[2]: stored for stored in self.below(keys.references(self.asset))}
 
 
 class _Occupied(Exception):
@@ -139,7 +145,7 @@ class Janitor:
 
     def look_after(self, held: Belongings) -> Iterator[Finding]:
         """One asset."""
-        jobs = frozenset(self.store.jobs(held.asset))
+        moment = self._moment(held.asset)
         if self.open_jobs(held.asset):
             return
         try:
@@ -151,45 +157,73 @@ class Janitor:
                 raise
             yield Finding(reason=Reason.UNREADABLE, asset=held.asset, objects=len(held.objects))
             return
-        yield from (finding for finding in findings if self._settle(finding, jobs))
+        yield from (finding for finding in findings if self._settle(finding, moment))
+
+    def _moment(self, asset: str) -> tuple[int, int]:
+        """Up to where the store has told the asset's story: no job comes without an event."""
+        record = self.store.asset(asset)
+        return (record.epoch, record.sequence) if record else (0, 0)
 
     # -- what is found ------------------------------------------------------------------------------------------------
 
     def _findings(self, held: Belongings) -> tuple[Finding, ...]:
         """Raises `schema_newer`, and whatever comes of reading what is broken."""
         versions = named(self.storage, held.asset)
+        stale = frozenset(clip for clip, marker in held.markers.items() if self._is_stale(clip, marker))
+        # Whoever came meanwhile is not stale, so this is a question for after the others.
+        clips = frozenset(clips_of(self.storage, held.asset)) - stale
+        markers = [_finding(Reason.MARKER, held, (key,), held.below(key)) for key in _markers(held.asset, stale)]
         if _to_be_finished(held):
-            return self._unburied(held)
+            return self._unburied(held, clips) or tuple(markers)
         if not versions:
-            return self._orphaned(held) or tuple(self._expired(held))
+            return self._orphaned(held, clips) or (*markers, *self._expired(held))
         names = frozenset().union(*versions.values())
-        return (*self._expired(held), *self._unnamed(held, names), *self._doors(held.asset, max(versions)))
+        garbage = self._unnamed(held, names, clips)
+        return (*self._expired(held), *markers, *garbage, *self._doors(held.asset, max(versions)))
 
-    def _unburied(self, held: Belongings) -> tuple[Finding, ...]:
-        """What is left of a deleted asset. What came after the tombstone came from a zombie, and may still grow."""
+    def _is_stale(self, clip: str, marker: StoredObject) -> bool:
+        """The clip is deleted, or never came to be: neither its job nor anybody who asks for it is left."""
+        if not self._older((marker,), self.grace_s) or self.open_jobs(clip):
+            return False
+        if tombstone(self.storage, clip) is not None:
+            return True
+        alive = self.store.asset(clip) is not None or self.storage.stat(keys.claim(clip)) is not None
+        return not alive and next(iter(self.storage.list(keys.versions(clip))), None) is None
+
+    def _unburied(self, held: Belongings, clips: frozenset[str]) -> tuple[Finding, ...]:
+        """What is left of a deleted asset, but for what clips play. What came after the tombstone came from a zombie,
+        and may still grow."""
         stone = keys.tombstone(held.asset)
-        left = tuple(stored for stored in held.objects if stored.key != stone)
+        left = tuple(stored for stored in held.objects if stored.key not in (stone, *_markers(held.asset, clips)))
         late = tuple(stored for stored in left if stored.modified_ms > _when(held.find(stone)))
-        if not left or held.referenced or not self._older(late, self.grace_s):
+        if not left or not self._older(late, self.grace_s):
             return ()
+        kept = kept_for(self.storage, held.asset, clips)
+        if kept is None:
+            return ()
+        left = tuple(stored for stored in left if folder(stored.key) not in kept)
+        public = tuple(beside((stored.key for stored in left), held.asset, kept)) if clips else _public(held.asset)
         private = sorted({_unit_of_private(stored.key) for stored in left if stored.key.startswith(keys.PRIVATE)})
-        return (_finding(Reason.DELETED, held, (*_public(held.asset), *private), left),)
+        # Of the markers the living ones were left out already: what is left of them goes one by one.
+        stale = [stored.key for stored in left if stored.key.startswith(keys.references(held.asset))] if clips else []
+        return (_finding(Reason.DELETED, held, (*public, *private, *stale), left),) if left else ()
 
-    def _orphaned(self, held: Belongings) -> tuple[Finding, ...]:
+    def _orphaned(self, held: Belongings, clips: frozenset[str]) -> tuple[Finding, ...]:
         known = held.find(keys.tombstone(held.asset)) or self.store.asset(held.asset) is not None
-        if known or held.referenced or not self._older(held.objects, self.grace_s):
+        if known or clips or not self._older(held.objects, self.grace_s):
             return ()
         if any(map(self._alive, self._uploads(held))):
             return ()
         prefixes = (*_public(held.asset), f"{keys.PRIVATE}/{held.asset}/", f"{keys.PRIVATE}/{held.asset}.")
         return (_finding(Reason.ORPHAN, held, prefixes, held.objects),)
 
-    def _unnamed(self, held: Belongings, names: frozenset[str]) -> Iterator[Finding]:
+    def _unnamed(self, held: Belongings, names: frozenset[str], clips: frozenset[str]) -> Iterator[Finding]:
         """What lies beside the versions of a living asset."""
         named_units = {_unit(name) for name in names}
+        kept = kept_for(self.storage, held.asset, clips)
         for unit, found in groupby(held.objects, key=lambda stored: _unit(stored.key)):
             objects = tuple(found)
-            if unit is None or unit in named_units or (unit[0] is Reason.TRACK and held.referenced):
+            if unit is None or unit in named_units or _is_clips(unit, kept):
                 continue
             reason, prefix = unit
             if self._older(objects, self.receipts_s if reason is Reason.RECEIPT else self.grace_s):
@@ -248,15 +282,15 @@ class Janitor:
 
     # -- what is done -------------------------------------------------------------------------------------------------
 
-    def _settle(self, finding: Finding, jobs: Collection[str]) -> bool:
-        """Do what the finding says. False: another job than `jobs` has come meanwhile, and nothing (more) was done."""
+    def _settle(self, finding: Finding, moment: tuple[int, int]) -> bool:
+        """Do what the finding says. False: since that moment another job has come, and nothing (more) was done."""
         if finding.reason is Reason.DOOR:
             if not self.dry_run:
                 mend(self.storage, finding.asset)
             return True
 
         def insist() -> None:
-            if self.open_jobs(finding.asset) or not set(self.store.jobs(finding.asset)).issubset(jobs):
+            if self.open_jobs(finding.asset) or self._moment(finding.asset) != moment:
                 raise _Occupied
 
         try:
@@ -297,6 +331,15 @@ def _when(stored: StoredObject | None) -> int:
     return stored.modified_ms if stored else 0
 
 
+def _markers(asset: str, clips: Iterable[str]) -> list[str]:
+    return sorted(keys.reference(asset, clip) for clip in clips)
+
+
+def _is_clips(unit: tuple[Reason, str], kept: frozenset[str] | None) -> bool:
+    """A clip plays it; or could, as long as one has not said what it plays."""
+    return unit[0] is Reason.TRACK and (kept is None or unit[1] in kept)
+
+
 def _public(asset: str) -> tuple[str, ...]:
     """The public side, doors first: none leads to what is gone."""
     return (keys.hls_door(asset), keys.dash_door(asset), keys.public(asset))
@@ -311,13 +354,14 @@ def _finding(reason: Reason, held: Belongings, prefixes: tuple[str, ...], object
 
 _ASSET = r"[A-Za-z0-9-]+"
 _FORMS = (
-    # A folder goes as a whole; its versions name either much of it or nothing.
+    # A folder goes as a whole; its versions name either much of it or nothing. So do the pieces of one trim.
     (Reason.TRACK, re.compile(rf"{keys.PUBLIC}/{_ASSET}/(?:video|audio|image)-[^/]+/[^/]+/")),
     (Reason.VERSION, re.compile(rf"{keys.PUBLIC}/{_ASSET}/presentations/\d+/[^/]+/")),
     # Captions and the words behind them.
     (Reason.TEXT, re.compile(rf"{keys.PUBLIC}/{_ASSET}/subtitles/[^/]+/[^/.]+\.")),
     (Reason.RECEIPT, re.compile(rf"{keys.PRIVATE}/{_ASSET}/receipts/[^/]+/")),
     (Reason.CLAIM, re.compile(rf"{keys.PRIVATE}/{_ASSET}/claim$")),
+    (Reason.PREVIEW, re.compile(rf"{keys.PUBLIC}/{_ASSET}/previews/[^/]+/")),
 )
 
 

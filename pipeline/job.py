@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.tasks import USUAL_LIMITS, Blueprint, Limits
 
-SCHEMA = 2
+SCHEMA = 3
 """Schema of the record; a worker that meets a newer one leaves the step alone."""
 
 JOB_LEVEL = "@"
@@ -256,6 +256,9 @@ class StepTable(Mapping[str, Step]):
         return table
 
 
+_EXCLUSIVE = frozenset({"trim", "revert_trim", "roll_back"})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """One accepted request for an asset."""
@@ -281,6 +284,8 @@ class Job:
     workers: int = 1
     """Hint of the fleet's size at acceptance: an input of the plan, recorded so that the plan stays a pure function."""
     blueprint: Blueprint | None = None
+    number: int | None = None
+    """Of a trim: what the world calls it by, claimed for good and for all assets (`pipeline.numbers`)."""
     status: JobStatus = JobStatus.ACTIVE
     revision: int = 0
     """Grows with every change of anything but the steps."""
@@ -289,6 +294,11 @@ class Job:
     ended_ms: int | None = None
     steps: Mapping[str, Step] = field(default_factory=dict)
     schema: int = SCHEMA
+
+    @property
+    def exclusive(self) -> bool:
+        """It changes what part of its asset is played: one at a time may, in the order in which they were accepted."""
+        return self.kind in _EXCLUSIVE and not self.request.get("preview")
 
     @property
     def fetched(self) -> bool:

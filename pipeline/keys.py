@@ -20,6 +20,9 @@ HORIZON = f"{PRIVATE}/archive/horizon.json"
 SEAL_KEY = f"{PRIVATE}/seal.key"
 """The key that seals the URLs of sources, where the settings have none; no asset's id has four letters."""
 
+NUMBERS = f"{PRIVATE}/numbers/"
+"""Folder of the numbers that were given out: no asset's id has seven letters."""
+
 _OWNER = re.compile(
     rf"(?:{PRIVATE}/|{PUBLIC}/)([A-Za-z0-9]{{11}}|[0-9a-fA-F]{{8}}(?:-[0-9a-fA-F]{{4}}){{3}}-[0-9a-fA-F]{{12}})[./]"
 )
@@ -41,6 +44,11 @@ def probe(name: str) -> str:
 def events(day: date, first: str) -> str:
     """Archived events of a day, in UTC; `first` names the first of them, so that the keys sort by time."""
     return f"{EVENTS}{day:%Y/%m/%d}/{first}.ndjson"
+
+
+def number(kind: str, number: int) -> str:
+    """Whoever created it has this number."""
+    return f"{NUMBERS}{kind}/{number}"
 
 
 def source(asset: str, name: str) -> str:
@@ -76,7 +84,8 @@ def brought(asset: str) -> str:
 
 def of_source(asset: str) -> tuple[str, ...]:
     """What goes or stays with the source in the asset's private folder, histories among it."""
-    return (media(asset), text(asset, ""), brought(asset), place(asset), histories(asset), uploads(asset))
+    told = (histories(asset), digest(asset))
+    return (media(asset), text(asset, ""), brought(asset), place(asset), *told, uploads(asset))
 
 
 def uploads(asset: str) -> str:
@@ -117,6 +126,11 @@ def histories(asset: str) -> str:
     return f"{PRIVATE}/{asset}/jobs/"
 
 
+def digest(asset: str) -> str:
+    """Which of the histories tell how the asset stands."""
+    return f"{PRIVATE}/{asset}/standing.json"
+
+
 def tombstone(asset: str) -> str:
     """All that is left of a deleted asset."""
     return f"{PRIVATE}/{asset}/deleted.json"
@@ -125,6 +139,11 @@ def tombstone(asset: str) -> str:
 def references(asset: str) -> str:
     """Folder of the markers of clips that play segments of the asset."""
     return f"{PUBLIC}/{asset}/refs/"
+
+
+def reference(asset: str, clip: str) -> str:
+    """An empty object: the clip plays segments of the asset, or is about to."""
+    return f"{references(asset)}{clip}"
 
 
 def receipt(asset: str, job: str, step: str, fence: str) -> str:
@@ -150,6 +169,16 @@ def versions(asset: str) -> str:
     return f"{PUBLIC}/{asset}/presentations/"
 
 
+def previews(asset: str) -> str:
+    """Folder of the previews of cuts that nobody made yet."""
+    return f"{PUBLIC}/{asset}/previews/"
+
+
+def preview(asset: str, name: str) -> str:
+    """Folder of one preview: doors of its own, and everything that they name but segments."""
+    return f"{previews(asset)}{name}/"
+
+
 def subtitle(asset: str, name: str, revision: str, suffix: str) -> str:
     """One revision of a text track: `subtitles/<track>/<revision>.vtt`, and its words as `.words.json`. Immutable."""
     return f"{PUBLIC}/{asset}/subtitles/{name}/{revision}.{suffix}"
@@ -161,6 +190,11 @@ def hls_door(asset: str) -> str:
 
 def dash_door(asset: str) -> str:
     return f"{PUBLIC}/{asset}/video.mpd"
+
+
+def mp4(asset: str) -> str:
+    """What an export made last."""
+    return f"{PUBLIC}/{asset}/video.mp4"
 
 
 def recipe(rendition: Rung | AudioRendition, task: TranscodeTask | AudioTask) -> str:

@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -118,10 +118,11 @@ class MemoryJobStore:
             id=asset_id, document=held.document, version=held.version, epoch=held.epoch, sequence=held.sequence
         )
 
-    def jobs(self, asset_id: str) -> Sequence[str]:
+    def jobs(self, asset_id: str, *, open_only: bool = False) -> Iterator[str]:
         with self._lock:
-            known = [job.id for job in self._jobs.values() if job.asset == asset_id]
-            return sorted(known, key=lambda name: (self._ranks[name], name), reverse=True)
+            jobs = [job for job in self._jobs.values() if job.asset == asset_id]
+            known = [job.id for job in jobs if not (open_only and job.status.ended)]
+            return iter(sorted(known, key=lambda name: (self._ranks[name], name), reverse=True))
 
     def commit(self, commit: Commit, *more: Commit) -> Outcome:
         with self._lock:

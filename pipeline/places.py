@@ -13,19 +13,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline import keys
+from pipeline.blocks import file_blocks
 from pipeline.document import public_url
 from pipeline.errors import PipelineError
 from pipeline.fetch import check_foreign, local_file, not_accessible, readable_size
 from pipeline.ports import Moved, ObjectNotFound, PreconditionFailed, Storage, StoredObject
+from pipeline.sizes import check_size
 from pipeline.storage.buckets import Buckets, Pinned
 from pipeline.tasks import IngestTask
-
-_BLOCK = 8 * 1024**2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +51,7 @@ class Places:
         """
         pin = storage.stat(keys.place(task.asset))
         found = self._found(storage, task.url)
-        if found.size == 0:
-            raise PipelineError("media_url_file_broken")
-        if task.limits.max_bytes is not None and found.size > task.limits.max_bytes:
-            raise PipelineError("media_filesize_too_large", current_size=found.size, maximum_size=task.limits.max_bytes)
+        check_size(found.size, task.limits.max_bytes)
         checksum = self._checksum(storage, found, moved)
         _pin(storage, task.asset, found, pin)
         return checksum
@@ -90,7 +86,8 @@ class Places:
 
     def _checksum(self, storage: Storage, place: InPlace, moved: Moved) -> str:
         digest = hashlib.sha256()
-        for block in _blocks(self._opened(storage, place), place.size):
+        source = self._opened(storage, place)
+        for block in file_blocks(source) if isinstance(source, Path) else source.blocks():
             digest.update(block)
             moved()
         self._opened(storage, place)  # a file may have changed meanwhile
@@ -113,12 +110,3 @@ def _registered(storage: Storage, asset: str) -> InPlace:
         return InPlace(**json.loads(storage.get(keys.place(asset))))
     except ObjectNotFound:
         raise PipelineError("asset_not_ready", asset=asset, detail="where its source lies is not known") from None
-
-
-def _blocks(source: Path | Pinned, size: int) -> Iterator[bytes]:
-    if isinstance(source, Path):
-        with source.open("rb") as file:
-            yield from iter(lambda: file.read(_BLOCK), b"")
-        return
-    for offset in range(0, size, _BLOCK):
-        yield source.get(source.key, offset, min(_BLOCK, size - offset))

@@ -11,20 +11,27 @@ thousand steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any, Literal
 
-from pipeline import keys
+from pipeline import cuts, keys
 from pipeline.job import Job, Step
 from pipeline.media import ladder, languages, rates
 from pipeline.profile import Profile
 from pipeline.requests import (
+    ClipRequest,
+    DuplicateRequest,
+    ExportRequest,
     JobRequest,
     ProcessRequest,
     RepackageRequest,
     ReprocessRequest,
+    RevertTrimRequest,
+    RollBackRequest,
     SubtitleRequest,
+    TrimRequest,
     request_of,
 )
 from pipeline.split import STEP_S, cost, split
@@ -33,14 +40,17 @@ from pipeline.tasks import (
     AudioStream,
     AudioTask,
     Blueprint,
+    ExportTask,
     IngestFacts,
     IngestTask,
     MediaInfo,
     PackageTask,
+    ReviseTask,
     Rung,
     SubtitleTask,
     Task,
     TranscodeTask,
+    TrimTask,
 )
 
 INGEST = "ingest"
@@ -48,6 +58,8 @@ TRANSCODE = "transcode"
 AUDIO = "audio"
 PACKAGE = "package"
 SUBTITLE = "subtitle"
+TRIM = "trim"
+EXPORT = "export"
 
 ADDED_S = 0.05
 """Seconds of one core that a second of sound or of speech takes, about."""
@@ -55,14 +67,37 @@ ADDED_S = 0.05
 
 def first_steps(request: JobRequest) -> tuple[Step, ...]:
     """What is known at acceptance: a source must be brought in and understood; a stage that is asked for alone."""
-    match request:
-        case ProcessRequest() | ReprocessRequest():
-            return (Step(id=INGEST, stage=INGEST, weight=0.05),)
-        case RepackageRequest():
-            return (Step(id=PACKAGE, stage=PACKAGE),)
-        case SubtitleRequest():
-            return (Step(id=SUBTITLE, stage=SUBTITLE, args={"language": request.language}),)
-    return ()
+    if isinstance(request, ProcessRequest | ReprocessRequest):
+        return (Step(id=INGEST, stage=INGEST, weight=0.05),)
+    if type(request) not in _ALONE:
+        return ()
+    stage, args = _ALONE[type(request)](request)
+    return (Step(id=stage, stage=stage, args=args),)
+
+
+def _trim_alone(request: TrimRequest) -> tuple[str, Mapping[str, Any]]:
+    return (PACKAGE, {"change": "preview"}) if request.preview else (TRIM, {})
+
+
+def _export_alone(request: ExportRequest) -> tuple[str, Mapping[str, Any]]:
+    return EXPORT, {
+        "rung": request.resolution,
+        "audio": list(request.audio),
+        "captions": list(request.captions),
+    }
+
+
+_ALONE: Mapping[type[Any], Callable[[Any], tuple[str, Mapping[str, Any]]]] = {
+    RepackageRequest: lambda _: (PACKAGE, {}),
+    SubtitleRequest: lambda request: (SUBTITLE, {"language": request.language}),
+    TrimRequest: _trim_alone,
+    RevertTrimRequest: lambda _: (PACKAGE, {"change": "revert"}),
+    RollBackRequest: lambda request: (PACKAGE, {"change": "roll_back", "version": request.version}),
+    ClipRequest: lambda request: (TRIM, {"of": request.asset_id}),
+    DuplicateRequest: lambda request: (TRIM, {"of": request.asset_id}),
+    ExportRequest: _export_alone,
+}
+"""Stage and arguments of what is asked of a ready asset. The range of a trim or a clip is settled at acceptance."""
 
 
 def grow(job: Job, facts: IngestFacts) -> tuple[Blueprint, tuple[Step, ...]]:
@@ -81,8 +116,17 @@ def grow(job: Job, facts: IngestFacts) -> tuple[Blueprint, tuple[Step, ...]]:
     parts, additions = (
         tuple(_weighed(step, 0.93 * step.weight / weight) for step in steps) for steps in (parts, additions)
     )
-    package = Step(id=PACKAGE, stage=PACKAGE, needs=tuple(part.id for part in parts), weight=0.02)
+    package = Step(
+        id=PACKAGE, stage=PACKAGE, args=_shown(drawn, request), needs=tuple(part.id for part in parts), weight=0.02
+    )
     return drawn, (*parts, package, *additions)
+
+
+def _shown(drawn: Blueprint, request: ProcessRequest | ReprocessRequest) -> Mapping[str, Any]:
+    """The part that the first version plays. Raises `trim_range_invalid`: how long the source is, is known by now."""
+    if not (isinstance(request, ProcessRequest) and request.given):
+        return {}
+    return cuts.as_args(*cuts.settle(request, drawn.timeline))
 
 
 def blueprint(facts: IngestFacts, profile: Profile, request: ProcessRequest | ReprocessRequest) -> Blueprint:
@@ -241,13 +285,21 @@ def _audio_task(job: Job, args: Mapping[str, Any]) -> Task:
     )
 
 
-def _package_task(job: Job, _args: Mapping[str, Any]) -> Task:
+def _package_task(job: Job, args: Mapping[str, Any]) -> Task:
+    if "change" in args:
+        return _revise_task(job, args)
     receipts = tuple(
         str(job.steps[need].facts["receipt"]) for need in job.steps[PACKAGE].needs if "receipt" in job.steps[need].facts
     )
     if not receipts:  # asked for alone: the tracks stay what they are
         return PackageTask(asset=job.asset, blueprint=replace(_drawn(job), rungs=(), audio=()), receipts=())
-    return PackageTask(asset=job.asset, blueprint=_drawn(job), receipts=receipts, replaces=_replaced(job))
+    return PackageTask(
+        asset=job.asset,
+        blueprint=_drawn(job),
+        receipts=receipts,
+        replaces=_replaced(job),
+        trimmed=_range(args) if "start" in args else None,
+    )
 
 
 def _replaced(job: Job) -> tuple[Literal["video", "audio"], ...]:
@@ -278,6 +330,38 @@ def _spoken(sounds: Sequence[AudioStream], language: str) -> AudioStream:
     return min(sounds, key=distance)
 
 
+def _trim_task(job: Job, args: Mapping[str, Any]) -> Task:
+    drawn = _drawn(job)
+    start, stop = _range(args)
+    return TrimTask(
+        asset=job.asset,
+        source=job.source,  # none, where it is gone: cuts at keyframes do without
+        start=start,
+        stop=stop,
+        timeline=drawn.timeline,
+        video=drawn.media.video,
+        seekable=drawn.media.seekable,
+        encoder=drawn.encoder,
+        source_sha256=drawn.media.sha256,
+        of=args.get("of", ""),
+    )
+
+
+def _revise_task(job: Job, args: Mapping[str, Any]) -> Task:
+    start, stop = _range(args)
+    return ReviseTask(asset=job.asset, change=args["change"], version=args.get("version", 0), start=start, stop=stop)
+
+
+def _export_task(job: Job, args: Mapping[str, Any]) -> Task:
+    return ExportTask(asset=job.asset, rung=args["rung"], audio=tuple(args["audio"]), captions=tuple(args["captions"]))
+
+
+def _range(args: Mapping[str, Any]) -> tuple[Fraction, Fraction | None]:
+    """Seconds on the source's timeline, as they were settled at acceptance (`pipeline.cuts`); else all of it."""
+    stop = args.get("stop")
+    return Fraction(args.get("start", "0")), None if stop is None else Fraction(stop)
+
+
 def _drawn(job: Job) -> Blueprint:
     assert job.blueprint is not None, "a step of the grown plan has a blueprint"
     return job.blueprint
@@ -295,4 +379,6 @@ _TASKS = {
     AUDIO: _audio_task,
     PACKAGE: _package_task,
     SUBTITLE: _subtitle_task,
+    TRIM: _trim_task,
+    EXPORT: _export_task,
 }

@@ -26,8 +26,11 @@ class JobStore(Protocol):
     def asset(self, asset_id: str) -> AssetRecord | None:
         """The asset's document, its version, epoch and last sequence."""
 
-    def jobs(self, asset_id: str) -> Sequence[str]:
-        """Ids of the asset's jobs that the store still knows, newest first."""
+    def jobs(self, asset_id: str, *, open_only: bool = False) -> Iterator[str]:
+        """Ids of the asset's jobs that the store still knows, newest first; `open_only`: of those that have not ended.
+
+        An asset may have had thousands: they come lazily, so whoever wants the newest pays for those.
+        """
 
     def commit(self, commit: Commit, *more: Commit) -> Outcome:
         """Compare everything that the commits expect; if all of it holds, apply all of them, else change nothing."""

@@ -30,9 +30,9 @@ from pipeline.janitor import belongings
 from pipeline.job import AssetRecord, EventDraft
 from pipeline.ports import ObjectNotFound, Storage
 from pipeline.presentation.publish import mend
+from pipeline.publishing import published
 from pipeline.requests import DeleteRequest, ExpireRequest, ProcessRequest
 from pipeline.standing import Standing, standing
-from pipeline.workbench import published
 
 
 class Outcome(enum.StrEnum):
@@ -103,7 +103,7 @@ class Reconciliation:
         if record is None or documents.load(record.document).deleted:
             return None
         if not self.dry_run:
-            request = DeleteRequest(id=f"deleted-{found.asset}-{found.deleted}", ids=(found.asset,), force=True)
+            request = DeleteRequest(id=f"deleted-{found.asset}-{found.deleted}", ids=(found.asset,))
             self.doorman.handle(request)
         return Outcome.DELETED
 

@@ -12,6 +12,7 @@ import secrets
 import string
 import uuid
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -73,6 +74,15 @@ ExpireAt = Annotated[
 ]
 
 
+Seconds = Annotated[float, Field(strict=True)]
+"""A moment of the asset's own timeline, which a trim does not move. Whether it lies inside is known at acceptance."""
+
+
+def exact(seconds: float) -> Fraction:
+    """The time that was written: 0.1 is a tenth, and not the binary number beside it."""
+    return Fraction(repr(seconds))
+
+
 class Wish(BaseModel):
     """What every request has."""
 
@@ -107,6 +117,19 @@ def _once(value: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(value))
 
 
+def _utf8(value: str | None) -> str | None:
+    """A file name that is not UTF-8 reaches Python with lone surrogates, which no event could carry."""
+    try:
+        (value or "").encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("not valid Unicode text") from error
+    return value
+
+
+TrackName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
+"""A track's id or number, or a language."""
+
+
 class AssetWish(Wish):
     """What every request has that concerns one asset which is there already."""
 
@@ -117,6 +140,33 @@ class JobWish(AssetWish):
     """… and becomes a job with work to do."""
 
     priority: Priority = Priority.STANDARD
+
+
+class Range(BaseModel):
+    """Part of an asset's timeline."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    start_time: Seconds | None = None
+    """Seconds: the first frame that is shown is the first one from here on. Without: from the beginning."""
+    end_time: Seconds | None = None
+    """Seconds: the last frame that is shown is the last one before. Without: to the end."""
+
+    @property
+    def given(self) -> bool:
+        """Somebody asked for a part."""
+        return self.start_time is not None or self.end_time is not None
+
+
+class SomeRange(Range):
+    """… of which one end at least is named."""
+
+    @model_validator(mode="after")
+    def _some_end(self) -> SomeRange:
+        if not self.given:
+            said = "say what is to be shown: start_time, end_time or both"
+            raise PydanticCustomError("not_provided", said, {"field": "start_time"})
+        return self
 
 
 def _resolutions(value: object) -> object:
@@ -136,8 +186,8 @@ def _known(value: tuple[str, ...]) -> tuple[str, ...]:
 Resolutions = Annotated[tuple[str, ...], BeforeValidator(_resolutions), AfterValidator(_known)]
 
 
-class ProcessRequest(Wish):
-    """`asset.process`: make a streamable asset of a source."""
+class ProcessRequest(Range, Wish):
+    """`asset.process`: make a streamable asset of a source; with times, what it shows first is that part of it."""
 
     type: Literal["asset.process"] = "asset.process"
     asset_id: AssetId = Field(default_factory=new_asset_id)
@@ -188,12 +238,7 @@ class ProcessRequest(Wish):
     @field_validator("url", "title", "external_id", "parent_id", "orig_filename")
     @classmethod
     def _unicode(cls, value: str | None) -> str | None:
-        """A file name that is not UTF-8 reaches Python with lone surrogates, which no event could carry."""
-        try:
-            (value or "").encode()
-        except UnicodeEncodeError as error:
-            raise ValueError("not valid Unicode text") from error
-        return value
+        return _utf8(value)
 
 
 class ReprocessRequest(JobWish):
@@ -237,6 +282,69 @@ class SubtitleRequest(JobWish):
     """BCP 47 tag of what is spoken; the captions are in it. Without: in English, translated if need be."""
 
 
+class TrimRequest(SomeRange, JobWish):
+    """`asset.trim`: show a part of a ready asset; nothing of the rest goes away."""
+
+    type: Literal["asset.trim"] = "asset.trim"
+    preview: bool = False
+    """Change nothing: only make a manifest of about this part, at once, cut where segments begin."""
+
+
+class RevertTrimRequest(JobWish):
+    """`asset.revert_trim`: show the whole asset again."""
+
+    type: Literal["asset.revert_trim"] = "asset.revert_trim"
+
+
+class RollBackRequest(JobWish):
+    """`asset.roll_back`: make an earlier version of an asset the next one."""
+
+    type: Literal["asset.roll_back"] = "asset.roll_back"
+    version: Annotated[int, Field(ge=1)]
+    """The presentation to go back to."""
+
+
+class DuplicateRequest(JobWish):
+    """`asset.duplicate`: a second asset that plays the segments of this one, all of its timeline."""
+
+    type: Literal["asset.duplicate"] = "asset.duplicate"
+    new_id: AssetId = Field(default_factory=new_asset_id)
+    """Id of the new asset, to which the job belongs; `asset_id` is the one that is there."""
+    title: str | None = None
+    """Without: that of the asset that is there."""
+    external_id: str | None = None
+    expire_at: ExpireAt = 0
+
+    @field_validator("title", "external_id")
+    @classmethod
+    def _unicode(cls, value: str | None) -> str | None:
+        return _utf8(value)
+
+    @model_validator(mode="after")
+    def _another(self) -> DuplicateRequest:
+        if self.new_id == self.asset_id:
+            raise ValueError("new_id is the asset that is there: the new one needs an id of its own")
+        return self
+
+
+class ClipRequest(SomeRange, DuplicateRequest):
+    """`asset.clip`: a new asset of a part of this one; it plays its segments, and lives on when that is deleted."""
+
+    type: Literal["asset.clip"] = "asset.clip"  # type: ignore[assignment]
+
+
+class ExportRequest(JobWish):
+    """`asset.export`: one MP4 file of what an asset plays now."""
+
+    type: Literal["asset.export"] = "asset.export"
+    resolution: Annotated[str, Field(max_length=16)] | None = None
+    """The rung; without: the best that there is."""
+    audio: Annotated[tuple[TrackName, ...], Field(max_length=16), AfterValidator(_once)] = ()
+    """Sounds by language or track id; empty: the one that players begin with."""
+    captions: Annotated[tuple[TrackName, ...], Field(max_length=64), AfterValidator(_once)] = ()
+    """Texts by language, track id or number; empty: none."""
+
+
 class RetryRequest(AssetWish):
     """`asset.retry`: the asset's last job failed or was cancelled; ask for the same again, as a new job."""
 
@@ -249,7 +357,7 @@ class DeleteRequest(Wish):
     type: Literal["asset.delete"] = "asset.delete"
     ids: Annotated[tuple[AssetId, ...], Field(min_length=1, max_length=1000), AfterValidator(_once)]
     force: bool = False
-    """Also where a clip still plays segments of it."""
+    """Also what clips of it play: they stop playing then."""
 
 
 class ExpireRequest(AssetWish):
@@ -323,6 +431,12 @@ Request = Annotated[
     | ReprocessRequest
     | RepackageRequest
     | SubtitleRequest
+    | TrimRequest
+    | RevertTrimRequest
+    | RollBackRequest
+    | ClipRequest
+    | DuplicateRequest
+    | ExportRequest
     | RetryRequest
     | DeleteRequest
     | ExpireRequest
@@ -335,7 +449,20 @@ Request = Annotated[
 ]
 """Everything that can be asked for, by its `type`."""
 
-JobRequest = ProcessRequest | ReprocessRequest | RepackageRequest | SubtitleRequest | DeleteRequest | ExpireRequest
+JobRequest = (
+    ProcessRequest
+    | ReprocessRequest
+    | RepackageRequest
+    | SubtitleRequest
+    | TrimRequest
+    | RevertTrimRequest
+    | RollBackRequest
+    | ClipRequest
+    | DuplicateRequest
+    | ExportRequest
+    | DeleteRequest
+    | ExpireRequest
+)
 """What becomes a job."""
 
 _MODELS: tuple[type[Wish], ...] = (
@@ -343,6 +470,12 @@ _MODELS: tuple[type[Wish], ...] = (
     ReprocessRequest,
     RepackageRequest,
     SubtitleRequest,
+    TrimRequest,
+    RevertTrimRequest,
+    RollBackRequest,
+    ClipRequest,
+    DuplicateRequest,
+    ExportRequest,
     RetryRequest,
     DeleteRequest,
     ExpireRequest,

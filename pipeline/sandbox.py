@@ -166,7 +166,8 @@ class Child:
         if name == "SIGKILL":  # not ours: a person's, or the system's when memory ran out
             return PipelineError("stage_interrupted", stage=stage, log=self.log_tail())
         if name == "SIGVTALRM":
-            return PipelineError("media_url_file_broken", log=f"it cannot be opened in time\n{self.log_tail()}")
+            reason = "its headers cannot be read in time"
+            return PipelineError("media_url_file_broken", reason=reason, log=self.log_tail())
         if name == "SIGXCPU":
             return PipelineError("stage_out_of_time", stage=stage, limit_s=limits.cpu_s, log=self.log_tail())
         return PipelineError("stage_crashed", stage=stage, reason=name, log=self.log_tail())

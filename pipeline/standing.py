@@ -9,38 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline import keys
 from pipeline.document import public_url
-from pipeline.errors import PipelineError
 from pipeline.job import AssetRecord, Job, JobStatus
+from pipeline.past import Past, Told, decisive, everything, past_of, tombstone
 from pipeline.ports import JobStore, ObjectNotFound, Storage
 from pipeline.presentation.model import Presentation
 from pipeline.presentation.publish import latest
-from pipeline.tasks import Blueprint, from_json
-
-SCHEMA = 1
-"""Of histories and tombstones; a worker that meets a newer one leaves it alone."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Past:
-    """A job that has ended, as its history tells it."""
-
-    id: str
-    kind: str
-    status: JobStatus
-    created_ms: int
-    request: Mapping[str, Any]
-    """As it was asked; of a source's URL what may be shown."""
-    sealed: str | None = field(default=None, repr=False)
-    """As `Job.sealed`."""
-    source: str = ""
-    """As `Job.source`."""
-    profile: Mapping[str, Any] = field(default_factory=dict)
-    blueprint: Blueprint | None = None
+from pipeline.tasks import Blueprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +34,11 @@ class Standing:
     presentation: Presentation | None = None
     """The latest version."""
     source: str | None = None
-    """Storage key of the source; of one that is used in place, the place."""
+    """Storage key of the source, which of a clip is another asset's; of one that is used in place, the place."""
     past: tuple[Past, ...] = ()
-    """Its jobs, newest first."""
+    """Those of its jobs that tell how it stands, newest first."""
+    under_way: tuple[Job, ...] = ()
+    """Jobs that the store knows: what they are to make plays already, and they have not ended yet."""
     epoch: int = 0
     sequence: int = 0
     """Highest sequence of its events that is known."""
@@ -86,8 +67,8 @@ class Standing:
         )
 
     @property
-    def _successful(self) -> list[Past]:
-        return [job for job in self.past if job.status is JobStatus.SUCCEEDED]
+    def _successful(self) -> list[Job | Past]:
+        return [*self.under_way, *(job for job in self.past if job.status is JobStatus.SUCCEEDED)]
 
 
 def standing(storage: Storage, asset: str) -> Standing | None:
@@ -111,23 +92,21 @@ def _seen(storage: Storage, asset: str) -> Standing | None:
             epoch=int(stone["epoch"]),
             sequence=int(stone["sequence"]),
         )
-    told = [_told(storage, stored.key) for stored in storage.list(keys.histories(asset))]
+    told = decisive(storage, asset)
     presentation = latest(storage, asset)
-    past = tuple(sorted(map(_past, told), key=lambda job: job.created_ms, reverse=True))
-    source = _source(storage, asset, past)
-    if not told and presentation is None and source is None:
+    source = _source(storage, asset, told, of_clip=presentation is not None and presentation.base is not None)
+    if not told.histories and presentation is None and source is None:
         return None
-    heard = [(history["epoch"], history["sequence"]) for history in told if "epoch" in history]
-    heard += [(presentation.epoch, presentation.sequence)] if presentation else []
-    documents = [history["document"] for history in told if history["document"]]
+    heard = (presentation.epoch, presentation.sequence) if presentation else (0, 0)
+    documents = [history["document"] for history in told.histories if history["document"]]
     return Standing(
         asset=asset,
         document=max(documents, key=lambda document: int(document["version"]), default=None),
         presentation=presentation,
         source=source,
-        past=past,
-        epoch=max((epoch for epoch, _ in heard), default=0),
-        sequence=max((sequence for _, sequence in heard), default=0),
+        past=told.past,
+        epoch=max(told.epoch, heard[0]),
+        sequence=max(told.sequence, heard[1]),
     )
 
 
@@ -136,39 +115,34 @@ def untouched(storage: Storage, asset: str) -> bool:
     return next(iter(storage.list(keys.private(asset))), None) is None
 
 
-def tombstone(storage: Storage, asset: str) -> Mapping[str, Any] | None:
-    """What is left of a deleted asset; None where it is not deleted."""
-    with suppress(ObjectNotFound):
-        return _checked(keys.tombstone(asset), storage.get(keys.tombstone(asset)))
-    return None
-
-
-def references(storage: Storage, asset: str) -> int:
-    """How many clips play segments of it."""
-    return sum(1 for _ in storage.list(keys.references(asset)))
-
-
 def jobs_of(store: JobStore, storage: Storage, asset: str) -> Sequence[Job | Past]:
-    """The jobs of a living asset, newest first; those that only storage knows come last. Of a deleted one there are
+    """All jobs of a living asset, newest first; those that only storage knows come last. Of a deleted one there are
     none."""
-    found = standing(storage, asset)
-    if found is not None and found.deleted is not None:
+    if tombstone(storage, asset) is not None:
         return ()
     known = [job for id_ in store.jobs(asset) if (job := store.job(id_)) is not None]
-    return [*known, *(found.past if found else ())]
+    return [*known, *sorted(past_of(storage, asset), key=lambda job: job.created_ms, reverse=True)]
 
 
-def _source(storage: Storage, asset: str, past: Sequence[Past]) -> str | None:
+def _source(storage: Storage, asset: str, told: Told, *, of_clip: bool) -> str | None:
     """Where its jobs have it from, the newest first: of an upload that broke off something else may lie there too."""
     there = [stored.key for stored in storage.list(keys.sources(asset))]
-    named = next((job.source for job in past if job.source in there or _elsewhere(job.source)), None)
-    if there and not (named and _elsewhere(named)):
+    named = _named(asset, told.past, there)
+    if named is None and len(there) > 1 and not told.whole:
+        named = _named(asset, everything(storage, asset).past, there)
+    if of_clip and named and named not in there:  # another asset's: as long as that one has it
+        return named if not keys.is_ours(named) or storage.stat(named) else None
+    if there and not (named and _elsewhere(asset, named)):
         return named or there[0]
     return _place(storage, asset)
 
 
-def _elsewhere(source: str) -> bool:
-    return source != "" and not keys.is_ours(source)
+def _named(asset: str, past: Sequence[Past], there: Sequence[str]) -> str | None:
+    return next((job.source for job in past if job.source in there or _elsewhere(asset, job.source)), None)
+
+
+def _elsewhere(asset: str, source: str) -> bool:
+    return source != "" and not (keys.is_ours(source) and keys.owner(source) == asset)
 
 
 def _place(storage: Storage, asset: str) -> str | None:
@@ -178,28 +152,4 @@ def _place(storage: Storage, asset: str) -> str | None:
     return None
 
 
-def _told(storage: Storage, key: str) -> Mapping[str, Any]:
-    return _checked(key, storage.get(key))
-
-
-def _checked(key: str, text: bytes) -> Mapping[str, Any]:
-    told: Mapping[str, Any] = json.loads(text)
-    if int(told["schema"]) > SCHEMA:
-        raise PipelineError("schema_newer", what=key, found=int(told["schema"]), known=SCHEMA)
-    return told
-
-
-def _past(told: Mapping[str, Any]) -> Past:
-    job = told["job"]
-    blueprint = job.get("blueprint")
-    return Past(
-        id=job["id"],
-        kind=job["kind"],
-        status=JobStatus(job["status"]),
-        created_ms=job["created_ms"],
-        request=job["request"],
-        sealed=job.get("sealed"),
-        source=job.get("source", ""),
-        profile=job["profile"],
-        blueprint=from_json(Blueprint, json.dumps(blueprint)) if blueprint else None,
-    )
+__all__ = ["Past", "Standing", "jobs_of", "past_of", "standing", "tombstone", "untouched"]

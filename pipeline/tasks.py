@@ -486,6 +486,8 @@ class PackageTask:
     """Storage keys of the receipts of every step that made parts."""
     replaces: tuple[Literal["video", "audio"], ...] = ()
     """Kinds of which the next version has these tracks alone; of the others, older ones stay beside them."""
+    trimmed: tuple[Fraction, Fraction | None] | None = None
+    """Seconds from which and to which the first version plays; None: all of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -543,7 +545,161 @@ class SubtitleFacts:
     """How many pieces of text were left out, by reason."""
 
 
-Task = IngestTask | TranscodeTask | AudioTask | PackageTask | SubtitleTask
+# -- edits ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece(Segment):
+    """A segment that was made for an edit: a stored one that was cut, or frames that were encoded again."""
+
+    init: str = ""
+    """Storage key of its own init segment, where that of its track does not fit; else empty."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patch:
+    """What an edit plays of one track: new pieces at its cuts, between them the segments that are there.
+
+    In this order: `head`, the track's own segments that start in [first, last), `tail`. All times are ticks of the
+    track on the source's timeline.
+    """
+
+    track: str
+    first: int
+    last: int
+    """Equal to `first` where no segment is played whole."""
+    head: tuple[Piece, ...] = ()
+    tail: tuple[Piece, ...] = ()
+    seams: tuple[int, ...] = ()
+    """Where a player has to begin anew, because another init segment follows; the same moments in every track of an
+    edit, give or take an AAC frame."""
+    init: str = ""
+    """Storage key of the init segment that the track had when this was made (the workbench says it): where the track
+    was made again since, its patch does not fit any more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackCut:
+    """How one track is cut."""
+
+    track: str
+    kind: Literal["video", "audio"]
+    timescale: int
+    start: int
+    """Ticks: what is played of it begins here, at a frame; sound at the AAC frame that holds the cut."""
+    end: int
+    """Ticks: and ends here."""
+    first: int
+    last: int
+    """Ticks: its segments that start in [first, last) are played as they are (`Patch.first`, `Patch.last`)."""
+    divided: tuple[Segment, ...] = ()
+    """Its segments that are played but not as they are, in order: none, one or two, and more where the tracks' grids
+    differ. Of sound also those across a seam of the pictures; those that nothing divides in the end are played as they
+    are, and `Patch.first` and `Patch.last` say so."""
+    rung: Rung | None = None
+    """The recipe of a picture; None for sound, which is copied."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrimTask:
+    """Make the pieces that an edit plays beside the segments that are there.
+
+    Inputs: `source` (only where frames are encoded), and of every divided track `<track>/init.mp4` and
+    `<track>/<start tick>.m4s`. Outputs: `<track>/<start tick>.m4s`; and `<track>/init.mp4` where the encoder of today
+    writes another one than the track has.
+    """
+
+    asset: str
+    """Whose job it is; the tracks of a clip are another asset's."""
+    source: str
+    start: Fraction
+    """Seconds on the source's timeline, as asked."""
+    stop: Fraction | None
+    """… where it ends; None: with the source."""
+    timeline: Timeline
+    video: VideoStream | None = None
+    seekable: bool = True
+    encoder: str = ""
+    """Fingerprint of the build that makes the pieces: part of their name."""
+    source_sha256: str = ""
+    of: str = ""
+    """Asset whose presentation is cut, where that is another one (a clip)."""
+    # What follows is filled in by the workbench, from the presentation as it is then.
+    first: int = 0
+    end: int = 0
+    """Output frames [first, end) are played."""
+    kept: tuple[int, int] = (0, 0)
+    """Output frames: between these, at keyframes that all pictures have, stored GOPs serve; what lies before and after
+    is encoded. Empty (equal) where no whole GOP lies between the cuts: then everything is encoded."""
+    cuts: tuple[TrackCut, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrimFacts:
+    """What trim answers. Keys are names of outputs (`<track>/<start tick>.m4s`); an empty `init` is the track's own."""
+
+    patches: tuple[Patch, ...]
+    encoded: int = 0
+    """Frames that were encoded, of one rung."""
+    bytes: int = 0
+    """Of all pieces."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviseTask:
+    """Write another version (or a preview of one) of what is there; no stage runs, and no media is touched."""
+
+    asset: str
+    change: Literal["revert", "roll_back", "preview"]
+    version: int = 0
+    """The one to go back to."""
+    start: Fraction = Fraction(0)
+    stop: Fraction | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportTrack:
+    """One track of an exported file. Its input has the track's id for its name: the whole track as one file, the init
+    segment first, or WebVTT that begins at 0."""
+
+    track: str
+    kind: Literal["video", "audio", "text"]
+    language: str = "und"
+    name: str = ""
+    default: bool = False
+    seamed: bool = False
+    """Of a picture: an edit plays pieces of another encoder build, so that more than one init segment is in it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportTask:
+    """Make one progressive MP4 of what is played, by copying. The output is `video.mp4`."""
+
+    asset: str
+    rung: str | None = None
+    """None: the best."""
+    audio: tuple[str, ...] = ()
+    """Ids or languages; empty: the default one."""
+    captions: tuple[str, ...] = ()
+    """Ids or languages."""
+    # What follows is filled in by the workbench.
+    tracks: tuple[ExportTrack, ...] = ()
+    start: Fraction = Fraction(0)
+    """Seconds of the media's own clock at which the file begins."""
+    end: Fraction = Fraction(0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportFacts:
+    """What export answers."""
+
+    size: int
+    """Bytes."""
+    duration: Fraction
+    """Seconds."""
+
+
+Task = IngestTask | TranscodeTask | AudioTask | PackageTask | SubtitleTask | TrimTask | ReviseTask | ExportTask
 
 
 def as_data(value: object) -> Any:

@@ -15,18 +15,21 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from pipeline import clips, keys
 from pipeline import document as documents
-from pipeline import keys
 from pipeline.document import public_url
 from pipeline.job import AssetRecord, Commit, Job, JobStatus, Status, Step
+from pipeline.past import SCHEMA, keep, tombstone
 from pipeline.ports import JobStore, ObjectNotFound, PreconditionFailed, Storage
 from pipeline.presentation.publish import latest, mend
-from pipeline.standing import SCHEMA, references, tombstone
 from pipeline.tasks import as_data, to_json
 
 Others = Callable[[], Iterable[Job]]
 """The asset's other jobs, as they stand now."""
+Find = Callable[[str], Job | None]
+"""A job by its id, as it stands now."""
 _NONE: Sequence[Job] = ()
+_NO_STONE: Mapping[str, Any] = {}
 
 
 def tidy_after(store: JobStore, storage: Storage, job: Job) -> None:
@@ -44,7 +47,7 @@ def tidy_after(store: JobStore, storage: Storage, job: Job) -> None:
         return
     if job.sealed and any(other.fetched for other in others()):
         job = replace(job, sealed="")
-    tidy(storage, job, record.document if record else {}, others=others, heard=heard)
+    tidy(storage, job, record.document if record else {}, others=others, find=store.job, heard=heard)
     if job.fetched:
         _erase_urls(store, others())
         _erase_urls_of_histories(storage, job.asset)
@@ -75,6 +78,7 @@ def tidy(
     document: Mapping[str, Any],
     *,
     others: Others = lambda: _NONE,
+    find: Find | None = None,
     heard: tuple[int, int] = (0, 0),
 ) -> None:
     """Put an ended job's storage in order: its history, and doors at the latest version.
@@ -84,27 +88,36 @@ def tidy(
     erased: it stays in private, with what is known of it, for a retry. And once another job of the asset has begun,
     nothing more is removed: what lies there may be that one's, which tidies when it ends. `heard` is the (epoch,
     sequence) of the asset's last event.
+
+    Of an asset that plays it asks for none of its other jobs, however many there were.
     """
     if job.status is not JobStatus.SUCCEEDED and _found_another(job):
         return
     if tombstone(storage, job.asset) is None:
-        _put_in_order(storage, job, document, others, heard)
-    if tombstone(storage, job.asset) is not None:
-        _remove(storage, job.asset, keep_tracks=references(storage, job.asset) > 0)
+        if _ended_in_vain(storage, job, find or _among(others())):
+            _take_back(storage, job, document, others, heard)
+        else:
+            mend(storage, job.asset)
+            _keep_history(storage, job, document, heard)
+    if (stone := tombstone(storage, job.asset)) is not None:
+        _remove(storage, job.asset, stone, for_clips=True)
 
 
-def _put_in_order(
-    storage: Storage, job: Job, document: Mapping[str, Any], others: Others, heard: tuple[int, int]
-) -> None:
-    seen = tuple(others())  # before the look at what is published: who comes later may publish after it
-    if job.status is not JobStatus.SUCCEEDED and _all_of_the_unsuccessful(storage, job, seen):
+def _take_back(storage: Storage, job: Job, document: Mapping[str, Any], others: Others, heard: tuple[int, int]) -> None:
+    """Remove what never became an asset, unless somebody has made one of it meanwhile."""
+    seen = tuple(others())  # before the next look: who comes later may publish after it
+    if _ended_in_vain(storage, job, _among(seen)):
         kept = job.fetched or _kept_for_a_look(job)
         gone = remove_asset(storage, job.asset, keep_source=kept, allowed=lambda: _nobody_came(seen, others()))
         if gone and not kept:
             return
     else:
         mend(storage, job.asset)
-    storage.put(keys.history(job.asset, job.id), history(job, document, heard=heard).encode())
+    _keep_history(storage, job, document, heard)
+
+
+def _keep_history(storage: Storage, job: Job, document: Mapping[str, Any], heard: tuple[int, int]) -> None:
+    keep(storage, job.asset, job.id, history(job, document, heard=heard))
 
 
 def _kept_for_a_look(job: Job) -> bool:
@@ -113,15 +126,22 @@ def _kept_for_a_look(job: Job) -> bool:
     return job.limits.keep_refused and ingest is not None and ingest.status is Status.FAILED
 
 
-def _all_of_the_unsuccessful(storage: Storage, job: Job, others: Iterable[Job]) -> bool:
-    """Nobody who succeeded brought anything: later versions keep the effects of earlier ones, so the latest knows."""
+def _ended_in_vain(storage: Storage, job: Job, find: Find) -> bool:
+    """It came to nothing, and so did whoever brought anything: later versions keep the effects of earlier ones, or say
+    that they do not, so the latest knows."""
+    if job.status is JobStatus.SUCCEEDED:
+        return False
     presentation = latest(storage, job.asset)
-    unsuccessful = {job.id, *(other.id for other in others if _came_to_nothing(other))}
-    return presentation is None or unsuccessful.issuperset(effect.job for effect in presentation.effects)
+    makers = {effect.job for effect in presentation.effects} if presentation else set()
+    return all(_came_to_nothing(find(maker)) for maker in makers - {job.id})
 
 
-def _came_to_nothing(job: Job) -> bool:
-    return job.status.ended and job.status is not JobStatus.SUCCEEDED
+def _among(jobs: Iterable[Job]) -> Find:
+    return {job.id: job for job in jobs}.get
+
+
+def _came_to_nothing(job: Job | None) -> bool:
+    return job is not None and job.status.ended and job.status is not JobStatus.SUCCEEDED
 
 
 def _nobody_came(seen: Iterable[Job], others: Iterable[Job]) -> bool:
@@ -195,7 +215,7 @@ def remove_asset(
     of objects; with no the removal ends, and False is returned.
     """
     try:
-        _remove(storage, asset, keep_tracks=False, keep_source=keep_source, allowed=allowed)
+        _remove(storage, asset, for_clips=False, keep_source=keep_source, allowed=allowed)
     except _Occupied:
         return False
     return True
@@ -204,15 +224,19 @@ def remove_asset(
 def erase(storage: Storage, job: Job, record: AssetRecord | None) -> None:
     """Delete an asset for good, as its job asks: all that is left is the tombstone, which comes first.
 
-    What lies elsewhere (a source that was registered in place) is not touched. Where a clip has come meanwhile that
-    plays its segments, these stay, unless the job may take them as well.
+    What lies elsewhere (a source that was registered in place) is not touched, and nothing of other assets but the
+    markers that it left there as a clip. What clips play of it stays for them, and goes by the janitor when the last of
+    them is deleted; unless the job may take that as well.
     """
-    with suppress(PreconditionFailed):  # an earlier attempt, or an earlier deletion
-        storage.put(keys.tombstone(job.asset), _stone(job, record).encode(), absent=True)
-    _remove(storage, job.asset, keep_tracks=not job.request.get("force") and references(storage, job.asset) > 0)
+    if tombstone(storage, job.asset) is None:
+        written = _stone(job, record, clips.parents_of(storage, job.asset))
+        with suppress(PreconditionFailed):  # an earlier attempt, or an earlier deletion
+            storage.put(keys.tombstone(job.asset), written.encode(), absent=True)
+    stone = tombstone(storage, job.asset)
+    _remove(storage, job.asset, stone or {}, for_clips=not job.request.get("force"))
 
 
-def _stone(job: Job, record: AssetRecord | None) -> str:
+def _stone(job: Job, record: AssetRecord | None, parents: Iterable[str]) -> str:
     document = {}
     if record is not None and record.document:
         gone = documents.deleted(documents.load(record.document), job.created_ms)
@@ -227,6 +251,7 @@ def _stone(job: Job, record: AssetRecord | None) -> str:
             "document": document or None,
             "epoch": record.epoch if record else 0,
             "sequence": record.sequence if record else 0,
+            "parents": sorted(parents),
         }
     )
 
@@ -234,12 +259,15 @@ def _stone(job: Job, record: AssetRecord | None) -> str:
 def _remove(
     storage: Storage,
     asset: str,
+    stone: Mapping[str, Any] = _NO_STONE,
     *,
-    keep_tracks: bool,
+    for_clips: bool,
     keep_source: bool = False,
     allowed: Callable[[], bool] = _always,
 ) -> None:
-    """The doors, then what is private, the presentations, and the tracks. Raises `_Occupied`."""
+    """The doors, then what is private, the presentations, the tracks, and the markers that it left as a clip. Where it
+    did, its first version says, or `stone`, which outlasts it. `for_clips`: what clips play of it stays. Raises
+    `_Occupied`."""
 
     def insist() -> None:
         if not allowed():
@@ -251,12 +279,26 @@ def _remove(
             storage.delete(prefix, moved=insist)
 
     delete((keys.hls_door(asset), keys.dash_door(asset)))
+    parents = {*stone.get("parents", ()), *clips.parents_of(storage, asset)}
     kept = keys.of_source(asset) if keep_source else ()
     delete(() if keep_source else (keys.sources(asset),))
     delete([prefix for prefix in _private(storage, asset) if prefix not in kept])
     delete((keys.versions(asset),))
-    if not keep_tracks:
-        delete((keys.public(asset),))
+    delete(_public(storage, asset) if for_clips else (keys.public(asset),))
+    insist()
+    clips.unmark(storage, asset, parents)
+
+
+def _public(storage: Storage, asset: str) -> Sequence[str]:
+    """Everything public, but for what clips play. As long as one of them has not said what that is, all of it stays
+    that any could play."""
+    found = clips.clips_of(storage, asset)
+    if not found:
+        return (keys.public(asset),)
+    kept = clips.kept_for(storage, asset, found)
+    if kept is None:
+        return (f"{keys.public(asset)}video.", keys.previews(asset))
+    return tuple(clips.beside((stored.key for stored in storage.list(keys.public(asset))), asset, kept))
 
 
 def _private(storage: Storage, asset: str) -> Sequence[str]:

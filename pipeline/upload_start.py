@@ -18,6 +18,7 @@ from pipeline.doorman import Doorman
 from pipeline.errors import PipelineError
 from pipeline.ports import Clock
 from pipeline.requests import ProcessRequest, new_asset_id, new_upload_id
+from pipeline.sizes import check_size
 from pipeline.upload_record import Upload
 from pipeline.upload_wire import StartUpload
 
@@ -65,7 +66,7 @@ class Opening:
         id_ = new_upload_id(asset)
         request = _request(wish, asset, id_)
         limits = self.doorman.foresee(request)
-        _check_size(wish.file_size, limits.max_bytes)
+        check_size(wish.file_size, limits.max_bytes)
         if next(iter(self.doorman.storage.list(keys.sources(asset))), None) is not None:
             raise PipelineError("asset_exists", asset=asset)
         said = request.model_dump(mode="json", exclude_defaults=True)
@@ -82,7 +83,7 @@ class Opening:
         suffix = kind.suffixes.get(wish.file_name.rpartition(".")[2].lower())
         if suffix is None:
             raise PipelineError("upload_wrong_format", relationship=wish.relationship, supported_formats=kind.formats)
-        _check_size(wish.file_size, kind.max_bytes)
+        check_size(wish.file_size, kind.max_bytes)
         self.doorman.check_present(wish.parent_asset_id)
         id_ = new_upload_id(wish.parent_asset_id)
         return self._new(wish, wish.parent_asset_id, id_, keys.related(wish.parent_asset_id, id_, suffix))
@@ -131,8 +132,3 @@ def _request(wish: StartUpload, asset: str, upload: str) -> ProcessRequest:
         )
     except ValidationError as error:
         raise refusal(error) from error
-
-
-def _check_size(size: int, most: int | None) -> None:
-    if most is not None and size > most:
-        raise PipelineError("media_filesize_too_large", current_size=size, maximum_size=most)

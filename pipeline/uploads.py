@@ -24,6 +24,7 @@ from pipeline.job import Job
 from pipeline.ports import Clock, Multipart, ObjectNotFound, PreconditionFailed, Storage, StoredPart
 from pipeline.requests import ProcessRequest
 from pipeline.standing import Past, jobs_of, tombstone
+from pipeline.storage.s3_replies import bare
 from pipeline.upload_record import State, Upload
 from pipeline.upload_start import USUAL, Opening, Terms
 from pipeline.upload_wire import CompleteSaid, PartSaid, StartUpload, UploadSaid
@@ -69,7 +70,7 @@ class Uploads:
         _check_numbers(upload, [number])
         if upload.state is State.COMPLETED:
             raise PipelineError("upload_completed", upload=upload.id, asset=upload.asset)
-        part = self._chosen(upload, number, self._listed(upload, number), _bare(etag))
+        part = self._chosen(upload, number, self._listed(upload, number), bare(etag))
         return PartSaid(part_number=number, size=part.size, etag=part.etag)
 
     def complete(self, upload_id: str, etags: Mapping[int, str] | None = None) -> CompleteSaid:
@@ -80,7 +81,7 @@ class Uploads:
         with.
         """
         upload, seen = self._find(upload_id)
-        meant = {number: _bare(etag) for number, etag in (etags or {}).items()}
+        meant = {number: bare(etag) for number, etag in (etags or {}).items()}
         _check_numbers(upload, meant)
         if upload.state is State.OPEN:
             upload = self._assembled(upload, seen, meant)
@@ -295,11 +296,6 @@ class Uploads:
 
 def _restored(upload: Upload) -> ProcessRequest:
     return ProcessRequest.model_validate(upload.request)
-
-
-def _bare(etag: str) -> str:
-    """As S3 answers it, with or without its quotation marks."""
-    return etag.strip().strip('"')
 
 
 def _check_numbers(upload: Upload, numbers: Iterable[int]) -> None:

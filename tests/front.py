@@ -8,48 +8,55 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from books import Books, MemoryBooks
 from builders import a_media, a_profile, a_request
-from presentations import audio_track, part, text_track, video_track
+from presentations import audio_track, edit, part, presentation, text_track, video_track
 
 from pipeline import keys, plan
-from pipeline.conductor import Answer, Attempt, Conductor, Subtitled
+from pipeline.answers import Answer, Exported, Previewed, Reverted, Subtitled
+from pipeline.conductor import Attempt, Conductor, WhenBusy
 from pipeline.doorman import Doorman
 from pipeline.errors import PipelineError
 from pipeline.job import Job, Ref
 from pipeline.memory import ManualClock, MemoryJobStore
 from pipeline.organizations import Organization, Organizations
 from pipeline.ports import Ledger, Storage
-from pipeline.presentation.compose import compose
-from pipeline.presentation.model import Effect, Presentation, Track
+from pipeline.presentation.compose import compose, roll_back
+from pipeline.presentation.cutting import frames_of
+from pipeline.presentation.model import Edit, Effect, Presentation, Track
 from pipeline.presentation.publish import latest, publish
+from pipeline.presentation.publish import version as version_of
+from pipeline.publishing import edited, published, trimmed_to
 from pipeline.requests import ProcessRequest, parse_request
 from pipeline.storage.folder import FolderStorage
 from pipeline.tasks import (
     AudioTask,
+    ExportTask,
     IngestFacts,
     IngestTask,
     MediaInfo,
     PackageTask,
     Part,
     PartsFacts,
+    ReviseTask,
     SubtitleTask,
     Task,
     Timeline,
     TranscodeTask,
+    TrimTask,
     from_json,
     to_json,
 )
 from pipeline.tidy import tidy_after
-from pipeline.workbench import published
 
 ASSET = "8x7k2m9qpza"
 """The asset that `tests/presentations.py` makes tracks for."""
-STAGES = ("ingest", "transcode", "audio", "package", "subtitle")
+STAGES = ("ingest", "transcode", "audio", "package", "subtitle", "trim", "export")
 
 
 class Front:
@@ -61,6 +68,7 @@ class Front:
         *,
         clock: ManualClock | None = None,
         books: Callable[[ManualClock], Books] = lambda clock: MemoryBooks(MemoryJobStore(clock)),
+        when_busy: WhenBusy = "refuse",
         **organizations: Organization,
     ) -> None:
         self.clock = clock or ManualClock()
@@ -69,7 +77,13 @@ class Front:
         profiles = {name: a_profile(name=name) for name in ("default", "cinema")}
         nonces = itertools.count(1)
         self.conductor = Conductor(
-            self.books.store, self.clock, plan, profiles, nonce=lambda: str(next(nonces)), jitter=lambda: 0.5
+            self.books.store,
+            self.clock,
+            plan,
+            profiles,
+            when_busy=when_busy,
+            nonce=lambda: str(next(nonces)),
+            jitter=lambda: 0.5,
         )
         self.doorman = Doorman(
             self.conductor, self.storage, Organizations(organizations=organizations), fleet_size=lambda: 3
@@ -201,6 +215,12 @@ class Front:
                 return self._packaged(attempt, task)
             case SubtitleTask():
                 return self._subtitled(attempt, task.timeline)
+            case TrimTask():
+                return self._trimmed(attempt, task)
+            case ReviseTask():
+                return self._revised(attempt, task)
+            case ExportTask():
+                return self._exported(task)
 
     def _ingested(self, task: IngestTask) -> Answer:
         shown = latest(self.storage, task.asset)
@@ -224,7 +244,10 @@ class Front:
         drawn = task.blueprint
         pictures = [video_track(rung.name, drawn.timeline, recipe=attempt.ref.job) for rung in drawn.rungs]
         sounds = [audio_track(sound.track, drawn.timeline) for sound in drawn.audio]
-        shown = self._publish(attempt, [*pictures, *sounds], drawn.timeline, replaces=task.replaces)
+        part_of = {}
+        if task.trimmed is not None:
+            part_of = {"edit": _edit(presentation(*pictures, *sounds), task.trimmed, drawn.timeline)}
+        shown = self._publish(attempt, [*pictures, *sounds], drawn.timeline, replaces=task.replaces, **part_of)
         return Answer(facts={"version": shown.version}, published=published(shown))
 
     def _subtitled(self, attempt: Attempt, timeline: Timeline) -> Answer:
@@ -233,27 +256,67 @@ class Front:
         shown = self._publish(attempt, [track], timeline)
         return Answer(published=published(shown), subtitled=Subtitled(track=track.id))
 
-    def _publish(
-        self, attempt: Attempt, tracks: Sequence[Track], timeline: Timeline, *, replaces: Sequence[str] = ()
-    ) -> Presentation:
-        effect = Effect(job=attempt.ref.job, step=attempt.ref.step)
-        assert self.conductor.publishing(attempt)
+    def _trimmed(self, attempt: Attempt, task: TrimTask) -> Answer:
+        """Of a clip: its first version, made of the other asset's tracks."""
+        of = self.shown(task.of or task.asset)
+        made = _edit(of, (task.start, task.stop), task.timeline)
+        if task.of:
+            shown = self._publish(attempt, of.tracks, task.timeline, base=made)
+        else:
+            shown = self._publish(attempt, (), task.timeline, edit=replace(made, trim=attempt.job.number))
+        return Answer(published=published(shown), trimmed=trimmed_to(shown))
+
+    def _revised(self, attempt: Attempt, task: ReviseTask) -> Answer:
+        now = self.shown(task.asset)
+        if task.change == "preview":
+            keys_ = {f"{kind}_key": keys.preview(now.asset, "p") + f"video.{kind}" for kind in ("hls", "dash")}
+            return Answer(previewed=Previewed(**keys_, start=task.start, end=task.stop or now.duration))
+        wanted = (
+            replace(now, edit=None) if task.change == "revert" else version_of(self.storage, now.asset, task.version)
+        )
+        assert wanted is not None
+        shown = self._made_public(attempt, lambda last: roll_back(last or now, wanted, effect=effect_of(attempt)))
+        return Answer(published=published(shown), reverted=Reverted(version=shown.version))
+
+    def _exported(self, task: ExportTask) -> Answer:
+        now = self.shown(task.asset)
+        file = Exported(
+            key=f"{keys.public(now.asset)}video.mp4",
+            size=4096,
+            duration_ms=published(now).duration_ms,
+            version=now.version,
+            edit=edited(now),
+            rung=task.rung or now.video[0].rung,
+        )
+        return Answer(exported=file)
+
+    def _publish(self, attempt: Attempt, tracks: Sequence[Track], timeline: Timeline, **changes: Any) -> Presentation:
         record = self.store.asset(attempt.job.asset)
         assert record is not None
-        return publish(
-            self.storage,
-            attempt.job.asset,
-            effect,
+        return self._made_public(
+            attempt,
             lambda last: compose(
                 last,
                 asset=attempt.job.asset,
                 tracks=tracks,
-                effect=effect,
+                effect=effect_of(attempt),
                 duration=timeline.duration,
                 heard=(record.epoch, record.sequence),
-                replaces=replaces,
+                **changes,
             ),
         )
+
+    def _made_public(self, attempt: Attempt, composer: Callable[[Presentation | None], Presentation]) -> Presentation:
+        assert self.conductor.publishing(attempt)
+        return publish(self.storage, attempt.job.asset, effect_of(attempt), composer)
+
+
+def effect_of(attempt: Attempt) -> Effect:
+    return Effect(job=attempt.ref.job, step=attempt.ref.step)
+
+
+def _edit(whole: Presentation, asked: tuple[Fraction, Fraction | None], timeline: Timeline) -> Edit:
+    return edit(whole, *frames_of(*asked, timeline))
 
 
 def request_for(**fields: Any) -> ProcessRequest:

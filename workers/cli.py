@@ -16,6 +16,7 @@ import typer
 from pipeline.errors import PipelineError
 from workers.commands import (
     dead,
+    edits,
     events,
     forecast,
     local,
@@ -26,6 +27,7 @@ from workers.commands import (
     station,
     upkeep,
     uploads,
+    versions,
     wishes,
 )
 from workers.console import fail, usage
@@ -39,6 +41,14 @@ COMMANDS: Mapping[str, Callable[..., Any]] = {
     "probe": sources.probe,
     "plan": forecast.plan,
     "corpus": local.corpus,
+    # -- an asset of a folder or of a fleet: change what is played of it
+    "trim": edits.trim,
+    "revert": edits.revert,
+    "versions": versions.versions,
+    "trims": versions.trims,
+    "clip": edits.clip,
+    "duplicate": edits.duplicate,
+    "export": edits.export,
     # -- a fleet: run
     "up": station.up,
     "worker": station.worker,

@@ -106,6 +106,16 @@ class Client:
                 return self._last_word(job)
         raise TimeoutError(f"job {job} has not ended")
 
+    def told(self, job: str, name: str) -> Event:
+        """The newest event of this name that came from a job: `trim.previewed`, `export.completed` …
+
+        Raises `cursor_expired` where the stream has none (any more).
+        """
+        for event in self._backwards(job):
+            if event.name == name:
+                return event
+        raise PipelineError("cursor_expired", cursor=f"job {job}")
+
     # -- the stream of events -----------------------------------------------------------------------------------------
 
     def _follow(self, cursor: bytes, ids: set[str], deadline: float | None) -> Iterator[Event | None]:
@@ -134,29 +144,34 @@ class Client:
 
     def _last_word(self, job: str) -> Event:
         """The last event of an ended job that says more than that the document changed."""
-        before, only = "+", None
-        while True:
-            with answering():
-                page = self._redis.xrevrange(STREAM, max=before, count=_PAGE)
-            for _entry, fields in page:
-                event = _of(job, fields.get(b"ce", b""))
-                if event is not None and event.name != "asset.updated":
-                    return event
-                only = only or event
-            if len(page) < _PAGE:
-                break
-            before = f"({page[-1][0].decode()}"
+        only = None
+        for event in self._backwards(job):
+            if event.name.startswith("asset.") and event.name != "asset.updated":
+                return event
+            only = only or (event if event.name == "asset.updated" else None)
         if only is None:
             raise PipelineError("cursor_expired", cursor=f"job {job}")
         return only
 
+    def _backwards(self, job: str) -> Iterator[Event]:
+        """Every event of a job that the stream still has, the newest first."""
+        before, page = "+", [None] * _PAGE
+        while len(page) == _PAGE:
+            with answering():
+                page = self._redis.xrevrange(STREAM, max=before, count=_PAGE)
+            for entry, fields in page:
+                before = f"({entry.decode()}"
+                event = _of(job, fields.get(b"ce", b""))
+                if event is not None:
+                    yield event
+
 
 def _of(job: str, body: bytes) -> Event | None:
-    """The event, if it tells of the asset and comes from this job."""
+    """The event, if it comes from this job."""
     if job.encode() not in body:
         return None
     event = Event.model_validate_json(body)
-    return event if event.correlationid == job and event.name.startswith("asset.") else None
+    return event if event.correlationid == job else None
 
 
 def _checked(request: Request | Mapping[str, Any]) -> Request:

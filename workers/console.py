@@ -21,8 +21,8 @@ from pipeline.job import Job, Status
 
 if TYPE_CHECKING:
     from pipeline.ports import Storage
-    from pipeline.requests import ProcessRequest
-    from workers.local import Result
+    from pipeline.requests import JobRequest, ProcessRequest
+    from workers.result import Result
 
 
 OWN_FOLDER = ".reelway"
@@ -37,13 +37,20 @@ def fail(error: PipelineError, *, where: str = "") -> NoReturn:
 
 def usage(error: PipelineError, *, where: str = "") -> NoReturn:
     """A wrong call: one line, exit 2."""
-    tell(error, where=where)
+    tell(error, where=where, hint=_help() if error.code == "parameter_invalid" else "")
     sys.exit(2)
 
 
-def tell(error: PipelineError, *, where: str = "") -> None:
-    """One coded line on stderr; `where` is the place in what was given, where that has many."""
-    text = f"error: {error.code}: {where}{': ' if where else ''}{error.message} {error.hint}"
+def _help() -> str:
+    """What to look at where the call was wrong: nobody sends a request again here."""
+    words = [word for word in sys.argv[1:2] if not word.startswith("-")]
+    return f"`{' '.join([command(), *words, '--help'])}` shows what is taken."
+
+
+def tell(error: PipelineError, *, where: str = "", hint: str = "") -> None:
+    """One coded line on stderr; `where` is the place in what was given, where that has many; `hint` what to do, where
+    that is not what the catalogue says."""
+    text = f"error: {error.code}: {where}{': ' if where else ''}{error.message} {hint or error.hint}"
     say().print(text, style="red", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -70,11 +77,39 @@ def run_local(request: ProcessRequest, out: Path, events: Path | None) -> Result
             with Screen(say()) as screen:
                 result = process_locally(request, fleet, look=screen, events=file)
     except PipelineError as error:
-        if error.code in ("profile_unknown", "parameter_invalid"):
+        if error.code in ("profile_unknown", "parameter_invalid", "trim_range_invalid"):
             usage(error)
         raise
     finally:
-        _leave(result, request.asset_id, out, made)
+        _leave(result, request.asset_id, out)
+        if made:
+            _leave_no_folder(out)
+    if result is None:
+        raise KeyboardInterrupt
+    return result
+
+
+def change_local(request: JobRequest, out: Path, *, new: str | None = None) -> Result:
+    """One job for an asset that lies in `out`, in this process, with live progress on stderr; `new`: the id of the
+    asset that it makes.
+
+    SIGTERM counts as an interrupt. Raises what the request is refused with, and `KeyboardInterrupt` when there is no
+    job to speak of yet.
+    """
+    if not out.is_dir():
+        usage(PipelineError("parameter_invalid", detail=f"--out {out} is no folder"))
+    if new is not None:
+        _take(new, out)
+    result = None
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        from workers.screen import Screen
+        from workers.solo import carry_out
+
+        with Screen(say()) as screen:
+            result = carry_out(request, out.absolute().as_uri(), look=screen)
+    finally:
+        _leave(result, new, out)
     if result is None:
         raise KeyboardInterrupt
     return result
@@ -82,15 +117,20 @@ def run_local(request: ProcessRequest, out: Path, events: Path | None) -> Result
 
 def _check_doors(request: ProcessRequest, out: Path) -> None:
     """What can be refused before anything is started."""
-    from workers.library import claim, taken
-
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         usage(PipelineError("parameter_invalid", detail=f"--out {out} is no folder: {error.strerror}"))
-    if taken(storage_of(out), request.asset_id) or not claim(storage_of(out), request.asset_id):
-        detail = f"the asset id {request.asset_id} is taken in {out} (a command that was killed may have left it: "
-        detail += f"then delete private/{request.asset_id}* and transcoded/{request.asset_id} there)"
+    _take(request.asset_id, out)
+
+
+def _take(asset_id: str, out: Path) -> None:
+    """Take the id of an asset that is to be made; a taken one ends the command."""
+    from workers.library import claim, taken
+
+    if taken(storage_of(out), asset_id) or not claim(storage_of(out), asset_id):
+        detail = f"the asset id {asset_id} is taken in {out} (a command that was killed may have left it: "
+        detail += f"then delete private/{asset_id}* and transcoded/{asset_id} there)"
         usage(PipelineError("parameter_invalid", detail=detail))
 
 
@@ -107,16 +147,23 @@ def _interrupt(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _leave(result: Result | None, asset_id: str, out: Path, made: bool) -> None:
-    """Put the folder in order when every process is gone: what is removed now stays removed."""
+def _leave(result: Result | None, new: str | None, out: Path) -> None:
+    """Put the folder in order when every process is gone: what is removed now stays removed.
+
+    `new`: the asset that the job was to make. An asset that was there before stays, whatever became of the job.
+    """
     from pipeline.tidy import remove_asset, tidy
 
     if result is not None:
         # Nobody asks this fleet again: of a source without its URL nothing is kept either.
-        tidy(storage_of(out), replace(result.job, sealed=None), result.document)
-    else:
-        remove_asset(storage_of(out), asset_id)  # the id was free when we came
-    if made and out.exists() and {path.name for path in out.iterdir()} <= {OWN_FOLDER}:
+        tidy(storage_of(out), replace(result.job, sealed=None), result.document, heard=result.heard)
+    elif new is not None:
+        remove_asset(storage_of(out), new)  # the id was free when we came
+
+
+def _leave_no_folder(out: Path) -> None:
+    """Remove the folder that the command made, if nothing lies in it."""
+    if out.exists() and {path.name for path in out.iterdir()} <= {OWN_FOLDER}:
         shutil.rmtree(out / OWN_FOLDER, ignore_errors=True)
         with suppress(OSError):  # another command has begun to use it
             out.rmdir()
@@ -168,18 +215,19 @@ def command() -> str:
     return str(called) if called.name == "reelway" else f"{sys.executable} -m workers"
 
 
-def serve_until_interrupted(out: Path, asset_id: str, title: str, port: int) -> None:
-    """Serve the page of an asset, open it in the browser, and wait for Ctrl-C."""
+def serve_until_interrupted(out: Path, asset_id: str, title: str, port: int, *, preview: str | None = None) -> None:
+    """Serve the page of an asset (or of a preview of it), open it in the browser, and wait for Ctrl-C."""
     import webbrowser
 
     from workers.serve import serve
 
     try:
         server = serve(out, asset_id, title=title, port=port)
+        page = server.page(preview)
     except OSError as error:
         detail = f"port {port} cannot be served ({error.strerror}); choose another with --port"
         usage(PipelineError("parameter_invalid", detail=detail))
     with server:
-        Console().print(f"playing {asset_id} at {server.url}  (Ctrl-C stops)", highlight=False)
-        webbrowser.open(server.url)
+        Console().print(f"playing {asset_id} at {page}  (Ctrl-C stops)", highlight=False)
+        webbrowser.open(page)
         server.wait()

@@ -13,15 +13,32 @@ from pathlib import Path
 
 from pipeline.errors import PipelineError
 from pipeline.fetch import readable_size
+from pipeline.media.limits import check
 from pipeline.plan import INGEST, blueprint
 from pipeline.profile import Profile
 from pipeline.requests import ProcessRequest
 from pipeline.sandbox import Child, ChildKilled, ChildLimits, Nursery
+from pipeline.sizes import check_size
 from pipeline.stages import STAGES
 from pipeline.tasks import Blueprint, IngestFacts, IngestTask, Limits, MediaInfo, from_json, to_json
 
 _FACTS = "media.json"
 """The output of the stage that has the times of the keyframes too."""
+
+
+def unlimited(limits: Limits) -> Limits:
+    """Only what protects whoever looks: a file that would be refused can be looked at all the same."""
+    return Limits(max_bytes=None, max_duration_s=None, max_pixels=limits.max_pixels, max_streams=limits.max_streams)
+
+
+def refused(media: MediaInfo, limits: Limits) -> PipelineError | None:
+    """What ingest would refuse it with under these limits, which `unlimited` left out."""
+    try:
+        check_size(media.size, limits.max_bytes)
+        check(media, limits)
+    except PipelineError as error:
+        return error
+    return None
 
 
 def inspect(file: Path, limits: Limits, child_limits: ChildLimits) -> MediaInfo:

@@ -164,7 +164,7 @@ def open_jobs_of(store: RedisJobStore) -> Callable[[str], bool]:
     """Whether an asset has a job that has not ended."""
 
     def has_open(asset: str) -> bool:
-        jobs = (store.job(job_id) for job_id in store.jobs(asset))
+        jobs = (store.job(job_id) for job_id in store.jobs(asset, open_only=True))
         return any(job is not None and not job.status.ended for job in jobs)
 
     return has_open

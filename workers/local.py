@@ -1,42 +1,22 @@
-"""One job on this machine with nothing running beforehand: a private Redis, a worker a core, and away again.
+"""A whole asset on this machine with nothing running beforehand: a private Redis, a worker a core, and away again.
 
 Everything that an asset needs later lies in the folder; of the fleet nothing stays, however the run ends.
 """
 
 from __future__ import annotations
 
-import json
-import signal
 import time
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TextIO
 
 from pipeline.errors import PipelineError
 from pipeline.events import STREAM
-from pipeline.job import Job
 from pipeline.requests import ProcessRequest
 from workers.private import PrivateFleet
+from workers.result import CANCEL_S, Look, Result, unmoved
 from workers.settings import Settings
 from workers.wiring import Control, control
-
-CANCEL_S = 30.0
-"""How long an interrupted command waits for its job to end, before it takes the fleet down under it."""
-
-Look = Callable[[Job, Mapping[str, float]], None]
-"""Shown the job and the fractions of its running steps, about four times a second."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """How the job ended."""
-
-    job: Job
-    document: Mapping[str, Any]
-    seconds: float
-    """Wall time from the request to the end of the job."""
-    interrupted: bool = False
 
 
 def process(request: ProcessRequest, fleet: PrivateFleet, *, look: Look, events: TextIO | None = None) -> Result | None:
@@ -63,6 +43,7 @@ def process(request: ProcessRequest, fleet: PrivateFleet, *, look: Look, events:
         document=record.document if record else {},
         seconds=time.monotonic() - started,
         interrupted=interrupted,
+        heard=(record.epoch, record.sequence) if record else (0, 0),
     )
 
 
@@ -86,18 +67,14 @@ class _Run:
 
     def cancel(self, job_id: str) -> None:
         """Stop the job, as soon as nothing of it is being published; a second interrupt changes nothing."""
-        heeded = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            deadline = time.monotonic() + CANCEL_S
+        deadline = time.monotonic() + CANCEL_S
+        with unmoved():
             while time.monotonic() < deadline and self.wired.store.job(job_id) is not None:
                 with suppress(PipelineError):  # busy: it is asked again
                     self.wired.conductor.cancel(job_id)
                 self._copy_events(block_ms=100)
                 if self._ended(job_id):
                     return
-        finally:
-            for number, handler in heeded.items():
-                signal.signal(number, handler)
 
     def _ended(self, job_id: str) -> bool:
         job = self.wired.store.job(job_id)
@@ -117,8 +94,3 @@ class _Run:
                 if self.events is not None:
                     self.events.write(fields[b"ce"].decode() + "\n")
                     self.events.flush()
-
-
-def document_line(document: Mapping[str, Any]) -> str:
-    """The asset document as it is printed by `--json`."""
-    return json.dumps(document, indent=2, ensure_ascii=False)

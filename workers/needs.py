@@ -7,12 +7,14 @@ costs less than one that dies, or that takes its neighbours with it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import plan
 from pipeline.job import Job, Step
-from pipeline.media import timeline
+from pipeline.media import ladder, timeline
+from pipeline.profile import Profile
 from pipeline.tasks import Blueprint, Rung, SpeechModel
 
 MB = 1_000_000
@@ -57,11 +59,16 @@ def need(job: Job, step: Step, speech: SpeechModel) -> Need:
 
     Memory of a transcode step: 80 MB, 32 bytes a source pixel and 80 bytes a pixel of its rungs (1080p in the default
     five rungs: 440 MB), whatever the length. Scratch: its output at the highest rates that the rungs allow, five
-    minutes of it at most. Sources take none: they are read in place, or by ranges.
+    minutes of it at most. A trim takes the memory of a whole ladder, but scratch for some seconds of it; an export lies
+    in scratch as a whole. Sources take none: they are read in place, or by ranges.
     """
     drawn = job.blueprint
     if step.stage == "transcode" and drawn is not None:
         return _transcode(drawn, step)
+    if drawn is not None and _cuts(job, step):
+        return _trim(drawn, _ladder(job, drawn))
+    if step.stage == "export" and drawn is not None:
+        return Need(memory=2 * PROCESS, scratch=SMALL_FILES + _whole(drawn, _ladder(job, drawn), step))
     if step.stage == "audio" and drawn is not None:
         return Need(memory=2 * PROCESS, scratch=SMALL_FILES + _output(_sound_rate(drawn), _length(drawn)))
     if step.stage == "subtitle":
@@ -80,6 +87,37 @@ def _transcode(drawn: Blueprint, step: Step) -> Need:
         memory=PROCESS + DECODE * source + ENCODE * pixels,
         scratch=SMALL_FILES + _output(rate, _seconds(drawn, step)) + _buffers(rungs),
     )
+
+
+def _cuts(job: Job, step: Step) -> bool:
+    """Whether it makes pieces for an edit: a trim does, and whoever packages new tracks where a part is played."""
+    return step.stage == "trim" or (step.stage == "package" and ("start" in step.args or job.kind == "reprocess"))
+
+
+def _ladder(job: Job, drawn: Blueprint) -> tuple[Rung, ...]:
+    """Every rung that the asset may have: the job itself may have drawn some of them, or none."""
+    profile = Profile.model_validate(job.profile)
+    every = (*drawn.rungs, *plan.rungs(drawn.media, profile, tuple(ladder.BOXES)))
+    return tuple({rung.name: rung for rung in every}.values())
+
+
+def _trim(drawn: Blueprint, rungs: Sequence[Rung]) -> Need:
+    """The whole ladder in one decode; at each cut a segment comes as it is stored, and a piece of it is made."""
+    video = drawn.media.video
+    source = video.width * video.height if video else 0
+    rate = sum(rung.maxrate for rung in rungs) + _sound_rate(drawn)
+    return Need(
+        memory=2 * PROCESS + DECODE * source + ENCODE * sum(rung.width * rung.height for rung in rungs),
+        scratch=SMALL_FILES + 4 * _output(rate, float(drawn.timeline.segment)) + _buffers(list(rungs)),
+    )
+
+
+def _whole(drawn: Blueprint, rungs: Sequence[Rung], step: Step) -> int:
+    """Bytes of one rung at its highest rate, and of the sounds beside it."""
+    asked = [rung.maxrate for rung in rungs if rung.name == step.args.get("rung")]
+    rate = max(asked or [rung.maxrate for rung in rungs], default=0)
+    sounds = max(1, len(step.args.get("audio", ()))) * _sound_rate(drawn)
+    return math.ceil((rate + sounds) * _length(drawn) / 8)
 
 
 def _buffers(rungs: list[Rung]) -> int:

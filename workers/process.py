@@ -19,7 +19,7 @@ from pipeline.job import Job
 from pipeline.memory import SystemClock
 from pipeline.sandbox import Nursery
 from pipeline.tidy import tidy_after
-from pipeline.workbench import BenchLimits, Workbench
+from pipeline.workbench import Workbench
 from workers import actors, metrics
 from workers.dispatcher import Dispatcher
 from workers.drain import Remainder
@@ -36,12 +36,11 @@ from workers.switchboard import SLOT, Switchboard
 from workers.tickets import RedisTickets, Slots, TicketBroker
 from workers.wiring import (
     Control,
+    bench_limits,
     broker_url,
-    child_limits,
     control,
     source_buckets,
     speech_model,
-    web,
     worker_name,
 )
 
@@ -95,7 +94,11 @@ class WorkerProcess:
         self.keeper = self._keeper() if settings.housekeeping else None
 
     def run(self) -> None:
-        """Work until `stop` is called (or, where the settings say so, until nothing is left), then drain."""
+        """Work until `stop` is called (or, where the settings say so, until nothing is left), then drain.
+
+        Raises `storage_differs`.
+        """
+        self.control.registry.check_storage(self.settings.storage_url)
         if self.settings.metrics_port:
             metrics.serve(self.settings.metrics_port)
         self.switchboard.start()
@@ -160,20 +163,13 @@ class WorkerProcess:
     # -- what it is made of -------------------------------------------------------------------------------------------
 
     def _bench(self) -> Workbench:
-        limits = BenchLimits(
-            child=child_limits(self.settings),
-            wall_s=self.settings.wall_limit_s,
-            local_sources=self.settings.local_sources,
-            web=web(self.settings),
-            buckets=source_buckets(self.settings),
-        )
         return Workbench(
             self.control.conductor,
             self.control.storage,
             self.control.progress,
             SystemClock(),
             self.nursery,
-            limits=limits,
+            limits=bench_limits(self.settings),
             speech=speech_model(self.settings),
         )
 

@@ -7,6 +7,7 @@
                              that have not ended); expires with the record of its last job, and what comes later has a
                              new epoch
     <prefix>:asset:<id>:jobs sorted set of its jobs by rank; expires with the asset
+    <prefix>:asset:<id>:open … of those that have not ended
     <prefix>:due             sorted set of `<job>/<step>` by the time (Redis's clock, ms) to look at it again;
                              half a millisecond more marks what a sweeper has claimed
     <prefix>:events          stream: ce (the sealed event), type, subject, sequence
@@ -35,6 +36,7 @@ script compares and applies (`workers/lua/commit.lua`; its readable form is `pip
 
 from __future__ import annotations
 
+import itertools
 import json
 import secrets
 import time
@@ -74,6 +76,8 @@ DUE = "@due"
 TOKEN_S = round(AGAIN_S)
 """How long a commit is recognised when it is asked again."""
 NO_QUOTA = -1
+PAGE = 50
+"""So many of an asset's jobs are looked at in one go."""
 
 _JOB = TypeAdapter(Job)
 _STEP = TypeAdapter(Step)
@@ -144,10 +148,29 @@ class RedisJobStore:
             sequence=int(sequence or 0),
         )
 
-    def jobs(self, asset_id: str) -> Sequence[str]:
-        with answering():
-            found = cast(list[bytes], self.client.zrevrange(f"{self._asset_key(asset_id)}:jobs", 0, -1))
-        return self._known(found)
+    def jobs(self, asset_id: str, *, open_only: bool = False) -> Iterator[str]:
+        if open_only:
+            yield from self._open_jobs(asset_id)
+            return
+        for first in itertools.count(0, PAGE):
+            with answering():
+                key = f"{self._asset_key(asset_id)}:jobs"
+                found = cast(list[bytes], self.client.zrevrange(key, first, first + PAGE - 1))
+            yield from self._known(found)
+            if len(found) < PAGE:
+                return
+
+    def _open_jobs(self, asset_id: str) -> list[str]:
+        key = self._asset_key(asset_id)
+        with answering(), self.client.pipeline() as pipe:
+            pipe.hget(key, "open")
+            pipe.zrevrange(f"{key}:open", 0, -1)
+            count, found = cast(tuple[bytes | None, list[bytes]], pipe.execute())
+        if len(found) == int(count or 0):
+            return [job.decode() for job in found]
+        # An older worker, which keeps no such list, let some in or ended some.
+        every = ((id_, self.job(id_)) for id_ in self.jobs(asset_id))
+        return [id_ for id_, job in every if job is not None and not job.status.ended]
 
     def commit(self, commit: Commit, *more: Commit) -> Outcome:
         commits = (commit, *more)

@@ -21,6 +21,7 @@ from typing import cast
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
+from pipeline.document import public_url
 from pipeline.errors import PipelineError
 from pipeline.job import SCHEMA
 from workers.redis_client import Client, answering
@@ -149,10 +150,26 @@ class Registry:
         """About how many steps the fleet does at once; at least 1."""
         return max(1, sum(record.slots for record in self.lately() if not record.draining))
 
+    def check_storage(self, url: str) -> None:
+        """Raises `storage_differs` where somebody is at work who stores elsewhere: neither would find what the other
+        has stored, and their jobs would fail. A Redis that is away at this moment says nothing."""
+        found: Sequence[WorkerRecord] = ()
+        with suppress(PipelineError):
+            found = self.workers()
+        for record in found:
+            if record.storage_url and place(record.storage_url) != place(url):
+                said = {"theirs": place(record.storage_url), "ours": place(url)}
+                raise PipelineError("storage_differs", **said, seconds=round(self._gone_ms / 1000))
+
     def absent_s(self, build: str) -> float:
         """Seconds since somebody with this build of the encoder was last seen."""
         with answering():
             return cast(int, self._absent([self._keys[2]], [build])) / 1000
+
+
+def place(storage_url: str) -> str:
+    """Where a storage is, without its options: those say how to get there, which need not be the same for everybody."""
+    return public_url(storage_url if "://" in storage_url else f"file://{storage_url}").rstrip("/")
 
 
 def _read(text: bytes, seen_ms: int) -> WorkerRecord | None:

@@ -58,6 +58,10 @@ class Server:
     _http: ThreadingHTTPServer
     _thread: Thread
 
+    def page(self, preview: str | None = None) -> str:
+        """Address of the page; `preview`: of the one that plays this preview of a cut."""
+        return f"{self.url}?preview={preview}" if preview else self.url
+
     def wait(self) -> None:
         """Block until somebody closes the server, or interrupts."""
         self._thread.join()
@@ -110,16 +114,20 @@ class _Site:
     """None: whatever is there."""
     players: Path | None
 
-    def description(self, wish: str | None) -> bytes | None:
-        """What the page needs to know, as JSON; `wish` is the id of an asset. None: there is no such asset."""
+    def description(self, wish: str | None, preview: str | None = None) -> bytes | None:
+        """What the page needs to know, as JSON; `wish` is the id of an asset, `preview` the name of a cut that nobody
+        made yet. None: there is no such asset, or preview."""
         shown = self.shown or self._found(wish)
         if shown is None:
+            return None
+        doors = keys.preview(shown.id, preview) if preview else keys.public(shown.id)
+        if preview and self._public(f"{doors}video.m3u8") is None:
             return None
         about = {
             "id": shown.id,
             "title": shown.title,
-            "hls": f"/{keys.hls_door(shown.id)}",
-            "dash": f"/{keys.dash_door(shown.id)}",
+            "hls": f"/{doors}video.m3u8",
+            "dash": f"/{doors}video.mpd",
             "players": {name: f"/players/{name}" for name in PLAYERS} if self.players else {},
         }
         return json.dumps(about).encode()
@@ -182,7 +190,8 @@ class _Handler(BaseHTTPRequestHandler):
         address = urlsplit(self.path)
         path = unquote(address.path)
         if path == "/asset.json":
-            self._describe(parse_qs(address.query).get("asset", [None])[0])
+            asked = parse_qs(address.query)
+            self._describe(asked.get("asset", [None])[0], asked.get("preview", [None])[0])
             return
         file = self.site.file(path)
         try:
@@ -195,8 +204,8 @@ class _Handler(BaseHTTPRequestHandler):
         with body:
             self._send(body, _OWN_TYPES.get(file.suffix) or content_type(file.name))
 
-    def _describe(self, wish: str | None) -> None:
-        about = self.site.description(wish)
+    def _describe(self, wish: str | None, preview: str | None) -> None:
+        about = self.site.description(wish, preview)
         if about is None:
             self._whole(HTTPStatus.NOT_FOUND, b"There is no asset to play yet.", "text/plain; charset=utf-8")
         else:

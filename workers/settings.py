@@ -165,6 +165,10 @@ class Settings(BaseSettings):
     housekeeping: Annotated[
         bool, Field(description="Whether this process takes turns at archiving events and tidying storage.")
     ] = True
+    trim_when_busy: Annotated[
+        Literal["refuse", "queue"],
+        Field(description="A second trim, revert or roll back of an asset while one runs: `refuse`, or `queue` it."),
+    ] = "refuse"
     metrics_port: Annotated[int, Field(ge=0, description="Serve Prometheus metrics on this port; 0: not.")] = 0
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="`debug`, `info`, `warning` or `error`.")

@@ -33,9 +33,10 @@ LOG = "workers.log"
 def work(settings: Settings, processes: int | None) -> int:
     """The workers of this machine, until a signal, or until nothing is left for them. Returns the exit code.
 
-    Raises `parameter_invalid` where no worker could start with these settings.
+    Raises `parameter_invalid` where no worker could start with these settings, and `storage_differs`.
     """
-    control(settings)  # a wrong setting ends the command, not every worker again and again
+    # A wrong setting ends the command, not every worker again and again.
+    control(settings).registry.check_storage(settings.storage_url)
     ours = {"stages": settings.stages, "drain": str(settings.drain).lower()}
     workers = Supervisor(
         processes=processes or cores(),
@@ -50,16 +51,17 @@ def up(data: Path, processes: int | None, port: int) -> int:
     """A whole fleet on this machine, until a signal. Returns the exit code.
 
     Raises `parameter_invalid` where one is up in `data` already, the port of the page is taken or no worker could start
-    with these settings, and what `standing_redis` raises.
+    with these settings, `storage_differs`, and what `standing_redis` raises.
     """
     settings = _settings(data)
-    control(settings)
+    wired = control(settings)
     with ExitStack() as stack:
         stack.enter_context(_alone(data))
         page = _page(settings, port)
         if page is not None:
             stack.enter_context(page)
         own = stack.enter_context(standing_redis(settings.redis_url, data / "redis"))
+        wired.registry.check_storage(settings.storage_url)
         log = stack.enter_context((data / LOG).open("ab"))
         count = processes or cores()
         workers = Supervisor(

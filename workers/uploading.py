@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from pipeline.errors import PipelineError
+from pipeline.storage.s3_replies import bare
 from pipeline.upload_wire import PartSaid, UploadSaid
 
 PARALLEL = 4
@@ -175,8 +176,7 @@ def _put(url: str, body: _Slice) -> str:
         reply.read()
         if reply.status != 200:
             raise _Refused(reply.status)
-        etag: str = reply.headers.get("ETag", "")
-        return etag.strip('"')
+        return bare(reply.headers.get("ETag", ""))
 
 
 def _write(url: str, body: _Slice) -> str:

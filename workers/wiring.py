@@ -15,6 +15,7 @@ from pipeline.conductor import Conductor
 from pipeline.download import Web
 from pipeline.errors import PipelineError
 from pipeline.guard import Allowance, Guard, ports_of
+from pipeline.held import BenchLimits
 from pipeline.memory import SystemClock
 from pipeline.organizations import Organizations, load_organizations
 from pipeline.ports import Storage
@@ -66,6 +67,7 @@ def control(settings: Settings) -> Control:
         load_profiles(settings.profiles_dir),
         base_url=settings.public_base_url,
         seal=Seal(keys_of(settings.seal_key.get_secret_value()), storage),
+        when_busy=settings.trim_when_busy,
     )
     return Control(
         settings=settings,
@@ -136,6 +138,17 @@ def source_buckets(settings: Settings) -> Buckets:
 
 def child_limits(settings: Settings) -> ChildLimits:
     return ChildLimits(memory_bytes=settings.memory_limit_bytes, cpu_s=settings.cpu_limit_s)
+
+
+def bench_limits(settings: Settings) -> BenchLimits:
+    """What one attempt may take on this machine."""
+    return BenchLimits(
+        child=child_limits(settings),
+        wall_s=settings.wall_limit_s,
+        local_sources=settings.local_sources,
+        web=web(settings),
+        buckets=source_buckets(settings),
+    )
 
 
 def speech_model(settings: Settings) -> SpeechModel:

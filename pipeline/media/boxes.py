@@ -41,6 +41,8 @@ class Sample:
 
     tick: int
     """Presentation time."""
+    decode: int
+    """Decode time, ticks."""
     duration: int
     """Ticks."""
     offset: int
@@ -107,6 +109,12 @@ def timescale(init: bytes) -> int:
     """Ticks a second of the first track of an init segment."""
     box = find(init, b"moov", b"trak", b"mdia", b"mdhd")
     return int(struct.unpack_from(">I", init, box.body + (20 if init[box.body] else 12))[0])
+
+
+def track_id(init: bytes) -> int:
+    """Number of the first track of an init segment, which its fragments name."""
+    trex = find(init, b"moov", b"mvex", b"trex")
+    return int(struct.unpack_from(">I", init, trex.body + 4)[0])
 
 
 def codec_string(init: bytes) -> str:
@@ -221,6 +229,7 @@ def _run(data: bytes, trun: Box, moof: Box, cursor: _Cursor, defaults: _Defaults
             shift -= 1 << 32
         yield Sample(
             tick=cursor.decode + shift,
+            decode=cursor.decode,
             duration=duration,
             offset=cursor.offset,
             size=size,

@@ -84,6 +84,13 @@ class SegmentMuxer:
         self._init = init
         return MadeSegment(init=init, media=media, scan=scan_segment(media, init))
 
+    def init(self) -> bytes:
+        """The init segment, which follows from the encoder alone: no packet is needed for it."""
+        buffer, container, _ = self._open()
+        container.start_encoding()
+        container.close()
+        return split(buffer.getvalue())[0]
+
     def _open(self) -> tuple[io.BytesIO, Any, Any]:
         buffer = io.BytesIO()
         container = av.open(

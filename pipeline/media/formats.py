@@ -24,14 +24,25 @@ MOST_CHANNELS = 64
 """Of one sound: what libswresample can take (SWR_CH_MAX). The largest layout that has a name has 24."""
 
 
-def unsupported(detected: str, *, supported: Sequence[str] = (), log: str | None = None) -> PipelineError:
-    """`media_url_unsupported_format`; `supported`: only these are taken, of all that we read."""
+def unsupported(
+    detected: str, *, supported: Sequence[str] = (), wanted: str = "", log: str | None = None
+) -> PipelineError:
+    """`media_url_unsupported_format`; `supported`: only these are taken, of all that we read. `wanted`: what to send,
+    where another format would not help."""
+    named = ", ".join(supported or FORMATS)
+    only = " (whoever runs this takes no others: `formats` in docs/reference/limits.md)" if supported else ""
     return PipelineError(
         "media_url_unsupported_format",
         detected_format=detected,
-        supported_formats=", ".join(supported or FORMATS),
+        supported_formats=named,
+        wanted=wanted or f"one of: {named}{only}",
         log=log,
     )
+
+
+def encrypted(*, log: str | None = None) -> PipelineError:
+    """`media_url_unsupported_format`, of what nobody reads without its key."""
+    return unsupported("encrypted media", wanted="it as it was before it was encrypted: no key opens it here", log=log)
 
 
 def unsupported_sound(codec: str, *, supported: Sequence[str] = ()) -> PipelineError:

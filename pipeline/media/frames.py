@@ -7,8 +7,9 @@ shows what the whole file would. Where nothing can be decoded, the last frame th
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from heapq import heappop, heappush
@@ -22,6 +23,7 @@ from av.video.stream import VideoStream as AvVideoStream
 from pipeline.errors import PipelineError
 from pipeline.media import sources
 from pipeline.media.color import describe, source_color
+from pipeline.media.skipping import Packets, skipped
 from pipeline.media.sources import Source, open_source
 from pipeline.media.timeline import Sampling
 from pipeline.tasks import VideoStream
@@ -91,7 +93,15 @@ class FrameSource:
             raise PipelineError("video_file_broken", log="no frame could be decoded")
         return chain((first,), frames)
 
-    def _decoded(self, time: Fraction | None) -> Iterator[Decoded]:
+    def frames_after(self, time: Fraction, passed: Callable[[], None]) -> Iterator[Decoded]:
+        """As `frames_from`, where seeking is not reliable: `passed` is called for all that is read on the way."""
+        tick = math.floor(time / self.time_base)
+        frames = self._decoded(None, chosen=lambda packets: skipped(packets, tick, passed))
+        first = next(frames, None)
+        # Else the keyframe was none, or could not be decoded.
+        return chain((first,), frames) if first is not None and first.time <= time else self.frames_from(None)
+
+    def _decoded(self, time: Fraction | None, chosen: Callable[[Packets], Packets] = iter) -> Iterator[Decoded]:
         """Frames in order of time from the keyframe before `time`; a frame out of order is dropped."""
         if not self._fresh:
             self.close()
@@ -101,7 +111,7 @@ class FrameSource:
             with contextlib.suppress(av.FFmpegError):
                 self._container.seek(round(time / self.time_base), stream=self._stream)
         step, last = 1 / self._video.rate, None
-        frames: Iterator[VideoFrame] = sources.decoded(self._container, self._stream)
+        frames: Iterator[VideoFrame] = sources.decoded(self._container, self._stream, chosen)
         shuffled = self._container.format.name == "avi"
         for frame, pts in _in_order(frames) if shuffled else ((frame, frame.pts) for frame in frames):
             # Only damaged streams and raw ones have no times.

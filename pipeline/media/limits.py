@@ -45,7 +45,8 @@ def _check_picture(video: VideoStream, limits: Limits) -> None:
     layer = video.dolby_vision
     if layer is not None and layer.compatibility == 0 and layer.profile in _WITHOUT_BASE_LAYER:
         # Its colours are IPT, bent scene by scene: shown by any other rule they are green and purple.
-        raise unsupported(f"Dolby Vision profile {layer.profile}", supported=limits.formats)
+        wanted = "it with a picture that every player can show: as Dolby Vision profile 8, HDR10, HLG or SDR"
+        raise unsupported(f"Dolby Vision profile {layer.profile}", supported=limits.formats, wanted=wanted)
     short, long = sorted(video.display_size)
     shown = f"{video.display_size[0]}x{video.display_size[1]}"
     if limits.min_resolution is not None and _less((short, long), limits.min_resolution):

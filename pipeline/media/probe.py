@@ -23,7 +23,7 @@ from av.video.stream import VideoStream as AvVideoStream
 from pipeline.errors import PipelineError
 from pipeline.media.clock import joined_clock
 from pipeline.media.color import color_of
-from pipeline.media.formats import MOST_CHANNELS, unsupported, unsupported_sound
+from pipeline.media.formats import MOST_CHANNELS, encrypted, unsupported, unsupported_sound
 from pipeline.media.labels import (
     codec_tag,
     decodable,
@@ -48,6 +48,7 @@ from pipeline.media.standard import standard
 from pipeline.media.symptoms import symptoms
 from pipeline.media.texts import Keep, Texts
 from pipeline.media.tracks import AUDIO_SAMPLE, VIDEO_SAMPLE, Track, decode
+from pipeline.sizes import check_size
 from pipeline.tasks import PROBE, AudioStream, Limits, MediaInfo, VideoStream
 
 LONGEST_GAP = 3600
@@ -83,10 +84,9 @@ def probe(source: Source, limits: Limits, tick: Tick, keep: Keep = _forget) -> M
     `media_filesize_too_large`, `video_file_live`, `video_file_broken`, `audio_file_broken`, `audio_format_unsupported`,
     and what `pipeline.media.limits.check` raises. `tick` gets fractions of 1.
     """
-    with open_source(source) as container:
+    with open_source(source, limits.formats) as container:
         size = size_of(source)
-        if limits.max_bytes is not None and size > limits.max_bytes:
-            raise PipelineError("media_filesize_too_large", current_size=size, maximum_size=limits.max_bytes)
+        check_size(size, limits.max_bytes)
         picture, sounds = _choose(container, limits)
         texts = Texts(container, picture.stream if picture else None)
         cuts = _read(container, [*filter(None, [picture]), *sounds], texts, size, tick)
@@ -99,12 +99,12 @@ def probe(source: Source, limits: Limits, tick: Tick, keep: Keep = _forget) -> M
 def _choose(container: InputContainer, limits: Limits) -> tuple[Track | None, list[Track]]:
     """The main picture, if there is any, and every sound that libav has a decoder for."""
     if len(container.streams) > limits.max_streams:
-        raise unsupported(f"{len(container.streams)} streams")
+        raise unsupported(f"{len(container.streams)} streams", wanted=f"it with at most {limits.max_streams} streams")
     moving = [stream for stream in container.streams.video if decodable(stream) and not stands_still(stream)]
     sounds = [stream for stream in container.streams.audio if decodable(stream)]
     if not moving and not sounds:
         if not len(container.streams):
-            raise PipelineError("media_url_file_broken", log="there are no streams")
+            raise PipelineError("media_url_file_broken", reason="there is no stream in it")
         raise _nothing_to_play(container)
     main = min(moving, key=_importance, default=None)
     if main is not None:
@@ -128,9 +128,9 @@ def _nothing_to_play(container: InputContainer) -> PipelineError:
     if unknown and not container.streams.video:
         return unsupported_sound("unknown")
     if unknown:
-        return unsupported("unknown codec")
+        return unsupported("unknown codec", wanted="it in another codec, such as H.264")
     kinds = {"image" if stream.type == "video" else stream.type for stream in container.streams}
-    return unsupported(f"only {' and '.join(sorted(kinds))}")
+    return unsupported(f"only {' and '.join(sorted(kinds))}", wanted="a file with a film or with sound")
 
 
 def _read(container: InputContainer, tracks: Sequence[Track], texts: Texts, size: int, tick: Tick) -> int:
@@ -138,7 +138,7 @@ def _read(container: InputContainer, tracks: Sequence[Track], texts: Texts, size
     clock = joined_clock(container)
     by_index, readers = {track.stream.index: track for track in tracks}, texts.readers
     tick(0)
-    with reading("media_url_file_broken"):
+    with reading():
         streams = [*(track.stream for track in tracks), *texts.streams]
         for count, packet in enumerate(packets(container, *streams, clock=clock)):
             if (track := by_index.get(packet.stream_index)) is not None:
@@ -206,13 +206,14 @@ class _Source:
     def _check_whole(self, tracks: Sequence[Track]) -> None:
         for track in tracks:
             if track.encrypted or codec_tag(track.stream) in ("encv", "enca"):
-                raise unsupported("encrypted media")
+                raise encrypted()
             entries = track.stream.index_entries
             last = entries[len(entries) - 1] if len(entries) and "mov" in self.container.format.name else None
             if last is not None and last.pos + last.size > self.size:
-                raise PipelineError("media_url_file_broken", log=f"the index points {last.pos} bytes in, past the end")
+                log = f"the index points {last.pos} bytes in, past the end"
+                raise PipelineError("media_url_file_broken", reason="it ends before its last frame", log=log)
         if not any(track.packets for track in tracks):
-            raise PipelineError("media_url_file_broken", log="there are no packets")
+            raise PipelineError("media_url_file_broken", reason="there is nothing in its streams")
 
     # -- picture -------------------------------------------------------------------------------------------------------
 
@@ -220,7 +221,7 @@ class _Source:
         frames = [frame for frame in track.frames if isinstance(frame, av.VideoFrame)]
         if not frames:
             if "enc_key_id" in track.stream.metadata:  # Matroska's ContentEncryption
-                raise unsupported("encrypted media")
+                raise encrypted()
             raise PipelineError("video_file_broken", log=f"none of {track.packets} packets decodes")
         if track.clock_restarts:
             raise PipelineError("video_file_broken", log="the timestamps start again in the middle")

@@ -25,7 +25,7 @@ from av.video.stream import VideoStream
 
 from pipeline.errors import PipelineError
 from pipeline.media.clock import JoinedClock, joined_clock
-from pipeline.media.formats import FORMATS, unsupported
+from pipeline.media.formats import FORMATS, encrypted, unsupported
 from pipeline.media.handle import Handle
 from pipeline.media.playlists import is_live
 from pipeline.media.tables import more_samples_than_bytes
@@ -89,25 +89,25 @@ _ENCRYPTED = (b"pssh", b"encv", b"enca")
 """Boxes of ISO/IEC 23001-7 (common encryption)."""
 
 
-def open_source(source: Source) -> InputContainer:
-    """The source, open for reading; the caller closes it.
+def open_source(source: Source, admitted: Sequence[str] = ()) -> InputContainer:
+    """The source, open for reading; the caller closes it. `admitted`: the formats to name where it is none of ours.
 
     Raises `media_url_not_accessible` (no regular file, or not readable), `media_url_file_broken` (empty, or damaged),
     `video_file_live` (the manifest of a live stream) and `media_url_unsupported_format` (anything else that is not
     media that we serve).
     """
-    foreign = _foreign(_first(source, _START))
+    foreign = _foreign(beginning(source, _START))
     if foreign:
-        if foreign == "playlist" and size_of(source) <= _HEAD and is_live(_first(source, _HEAD)):
+        if foreign == "playlist" and size_of(source) <= _HEAD and is_live(beginning(source, _HEAD)):
             raise PipelineError("video_file_live", reason="a playlist without an end")
-        raise unsupported(foreign)
+        raise unsupported(foreign, supported=admitted)
     if _tables_lie(source):
-        raise PipelineError("media_url_file_broken", log="its tables name more than the file can hold")
+        raise PipelineError("media_url_file_broken", reason="its tables name more than it can hold")
     try:
         with _in_time():
             return _opened(source)
     except (av.FFmpegError, UnicodeDecodeError, ValueError) as error:
-        raise _refusal(_first(source, _HEAD), error) from error
+        raise _refusal(beginning(source, _HEAD), error, admitted) from error
 
 
 def size_of(source: Source) -> int:
@@ -192,13 +192,17 @@ def _packets(container: InputContainer, streams: Sequence[Stream]) -> Iterator[P
             yield packet
 
 
-def decoded(container: InputContainer, stream: VideoStream | AudioStream) -> Iterator[Any]:
-    """Every frame of the stream that can be decoded, as it comes out of the decoder.
+def decoded(
+    container: InputContainer,
+    stream: VideoStream | AudioStream,
+    chosen: Callable[[Iterator[Packet[Stream]]], Iterator[Packet[Stream]]] = iter,
+) -> Iterator[Any]:
+    """Every frame of the stream that can be decoded, as it comes out of the decoder; of all packets, or those `chosen`.
 
     What cannot be decoded is left out: damage in the middle of a file is not its end.
     """
     decode: Callable[[Packet[Any] | None], list[Any]] = stream.codec_context.decode
-    for packet in chain(_readable(packets(container, stream)), (None,)):
+    for packet in chain(chosen(_readable(packets(container, stream))), (None,)):
         with suppress(av.FFmpegError):
             yield from decode(packet)
 
@@ -210,24 +214,24 @@ def _readable(source: Iterator[Packet[Stream]]) -> Iterator[Packet[Stream]]:
 
 
 @contextmanager
-def reading(code: str) -> Iterator[None]:
-    """Translate what libav raises inside into an error with this code."""
+def reading() -> Iterator[None]:
+    """Translate what libav raises inside."""
     try:
         yield
     except (av.FFmpegError, UnicodeDecodeError) as error:
         # libav's MemoryError too: it refuses absurd sizes, which only a damaged file asks for.
-        raise PipelineError(code, log=repr(error)) from error
+        raise PipelineError("media_url_file_broken", reason="it cannot be read to its end", log=repr(error)) from error
 
 
-def _first(source: Source, size: int) -> bytes:
+def beginning(source: Source, size: int) -> bytes:
     """The first `size` bytes, or all where there are fewer."""
-    start = _first_of_handle(source, size) if isinstance(source, Handle) else _first_of_file(source, size)
+    start = _of_handle(source, size) if isinstance(source, Handle) else _of_file(source, size)
     if not start:
-        raise PipelineError("media_url_file_broken", log="the file is empty")
+        raise PipelineError("media_url_file_broken", reason="it is empty")
     return start
 
 
-def _first_of_file(path: Path, size: int) -> bytes:
+def _of_file(path: Path, size: int) -> bytes:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise PipelineError("media_url_not_accessible", url=path.name, reason="it is no regular file")
@@ -239,7 +243,7 @@ def _first_of_file(path: Path, size: int) -> bytes:
         ) from error
 
 
-def _first_of_handle(handle: Handle, size: int) -> bytes:
+def _of_handle(handle: Handle, size: int) -> bytes:
     reader, start = handle.open(), b""
     while len(start) < size and (data := reader.read(size - len(start))):
         start += data
@@ -266,13 +270,13 @@ def _text(start: bytes) -> str | None:
     return "playlist" if text.startswith(("#EXTM3U", "ffconcat", "<MPD", "v=0")) or "<MPD" in text else "text"
 
 
-def _refusal(head: bytes, error: Exception) -> PipelineError:
+def _refusal(head: bytes, error: Exception, admitted: Sequence[str]) -> PipelineError:
     is_media = any(head.startswith(magic, offset) for offset, magic in _MEDIA) or _is_transport_stream(head)
     if is_media and any(box in head for box in _ENCRYPTED):
-        return unsupported("encrypted media", log=repr(error))
+        return encrypted(log=repr(error))
     if is_media:
-        return PipelineError("media_url_file_broken", log=repr(error))
-    return unsupported("unknown", log=repr(error))
+        return PipelineError("media_url_file_broken", reason="its headers cannot be read", log=repr(error))
+    return unsupported("unknown", supported=admitted, log=repr(error))
 
 
 def _is_transport_stream(head: bytes) -> bool:

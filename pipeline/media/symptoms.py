@@ -14,6 +14,7 @@ from av.video.stream import VideoStream as AvVideoStream
 
 from pipeline.media.edits import edit_lists
 from pipeline.media.labels import decodable, stands_still
+from pipeline.media.matroska import ends_early
 from pipeline.media.sources import Source
 from pipeline.media.tracks import Track
 from pipeline.tasks import AudioStream, VideoStream
@@ -47,6 +48,8 @@ def symptoms(source: Source, container: InputContainer, known: Known, cuts: int 
     yield from _of_streams(container, {stream.index for _, stream in known})
     if "mov" in container.format.name and _edited(source, known):
         yield "edit_list"
+    if "matroska" in container.format.name and ends_early(source):
+        yield "truncated"
 
 
 def _of_packets(track: Track, cuts: int) -> Iterator[str]:

@@ -2,6 +2,10 @@
 
 RFC 8216 and Apple's authoring specification for CMAF, protocol version 7. Pure: nothing is read, and nothing that is
 not in the presentation is said. Every URI is relative, so an asset can be served below any address.
+
+An edited version needs no tag of its own: a player begins with the first segment that it finds, whatever time that one
+tells. Where another init segment follows, playlists say so (EXT-X-DISCONTINUITY, and the EXT-X-MAP from there on), all
+of them at the same moments.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ import posixpath
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
-from pipeline import keys
+from pipeline.presentation.edits import Played, Stretch, played
 from pipeline.presentation.model import Presentation, Track, mean_bandwidth, peak_bandwidth
 from pipeline.tasks import Keyframe, Segment
 
@@ -28,13 +32,14 @@ near 2 Mb/s first."""
 
 def render_playlists(presentation: Presentation) -> dict[str, str]:
     """The playlists that lie in the version's own folder, by storage key: `<track>.m3u8`, `<track>.iframes.m3u8`."""
+    shown = played(presentation)
     playlists = {}
-    for track in presentation.text:
-        playlists[_media_key(presentation, track)] = _text_playlist(presentation, track)
-    for track in (*presentation.video, *presentation.audio):
-        playlists[_media_key(presentation, track)] = _media_playlist(presentation, track)
+    for track in shown.text:
+        playlists[_media_key(shown, track)] = _text_playlist(shown, track)
+    for track in (*shown.video, *shown.audio):
+        playlists[_media_key(shown, track)] = _media_playlist(shown, track)
         if _has_keyframes(track):
-            playlists[_iframes_key(presentation, track)] = _iframe_playlist(presentation, track)
+            playlists[_iframes_key(shown, track)] = _iframe_playlist(shown, track)
     return playlists
 
 
@@ -43,24 +48,25 @@ def render_playlists(presentation: Presentation) -> dict[str, str]:
 
 def render_master(presentation: Presentation) -> str:
     """The master playlist, for its place at the door. Where there is no picture, the sound is the variant."""
-    variants = _variants(presentation) if presentation.video else _sound_variants(presentation)
+    shown = played(presentation)
+    variants = _variants(shown) if shown.video else _sound_variants(shown)
     return _lines(
         "#EXTM3U",
-        f"# {presentation.mark}",
+        f"# {shown.mark}",
         "#EXT-X-VERSION:7",
         "#EXT-X-INDEPENDENT-SEGMENTS",
-        *_sounds(presentation),
-        *_texts(presentation),
+        *_sounds(shown),
+        *_texts(shown),
         *variants,
-        *_iframe_streams(presentation),
+        *_iframe_streams(shown),
     )
 
 
-def _sounds(presentation: Presentation) -> Iterator[str]:
+def _sounds(shown: Played) -> Iterator[str]:
     # AUTOSELECT offers a track for its language: with two of a language a player could not choose (§4.3.4.1.1), unless
     # one is for those who ask their device for descriptions.
     offered: set[tuple[str, bool]] = set()
-    for track in _default_first(presentation.audio):
+    for track in _default_first(shown.audio):
         offer = (track.language, track.role == "description")
         autoselect = offer not in offered and track.role != "commentary"
         offered.add(offer)
@@ -74,13 +80,13 @@ def _sounds(presentation: Presentation) -> Iterator[str]:
             AUTOSELECT=_yes(track.default or autoselect),
             CHARACTERISTICS=_quoted(_FOR_THE_BLIND) if track.role == "description" else None,
             CHANNELS=_quoted(str(track.channels)) if track.channels else None,
-            URI=_quoted(_from_door(presentation, _media_key(presentation, track))),
+            URI=_quoted(_from_door(shown, _media_key(shown, track))),
         )
 
 
-def _texts(presentation: Presentation) -> Iterator[str]:
+def _texts(shown: Played) -> Iterator[str]:
     offered: set[tuple[object, ...]] = set()
-    for track in presentation.text:
+    for track in shown.text:
         offer = (track.language, track.auto_generated, track.forced, track.hearing_impaired)
         autoselect = offer not in offered
         offered.add(offer)
@@ -94,7 +100,7 @@ def _texts(presentation: Presentation) -> Iterator[str]:
             AUTOSELECT=_yes(track.default or track.forced or autoselect),
             FORCED=_yes(track.forced),
             CHARACTERISTICS=_characteristics(track),
-            URI=_quoted(_from_door(presentation, _media_key(presentation, track))),
+            URI=_quoted(_from_door(shown, _media_key(shown, track))),
         )
 
 
@@ -107,16 +113,16 @@ def _characteristics(track: Track) -> str | None:
     return _quoted(",".join(said)) if said else None
 
 
-def _text_group(presentation: Presentation) -> str | None:
-    return _quoted(_TEXT_GROUP) if presentation.text else None
+def _text_group(shown: Played) -> str | None:
+    return _quoted(_TEXT_GROUP) if shown.text else None
 
 
-def _variants(presentation: Presentation) -> Iterator[str]:
-    audio = presentation.audio
+def _variants(shown: Played) -> Iterator[str]:
+    audio = shown.audio
     # A viewer may choose any track of the group, so the largest one counts (§4.3.4.2).
     peak = max((track.bandwidth for track in audio), default=0)
     mean = max((track.average_bandwidth for track in audio), default=0)
-    for track in _start_first(presentation.video, _START_BITS - mean):
+    for track in _start_first(shown.video, _START_BITS - mean):
         yield _tag(
             "STREAM-INF",
             BANDWIDTH=track.bandwidth + peak,
@@ -124,14 +130,14 @@ def _variants(presentation: Presentation) -> Iterator[str]:
             CODECS=_codecs(track, *audio),
             **_picture(track),
             AUDIO=_quoted(_AUDIO_GROUP) if audio else None,
-            SUBTITLES=_text_group(presentation),
+            SUBTITLES=_text_group(shown),
         )
-        yield _from_door(presentation, _media_key(presentation, track))
+        yield _from_door(shown, _media_key(shown, track))
 
 
-def _sound_variants(presentation: Presentation) -> Iterator[str]:
+def _sound_variants(shown: Played) -> Iterator[str]:
     """One variant that plays the default sound; the others of the group can take its place."""
-    audio = _default_first(presentation.audio)
+    audio = _default_first(shown.audio)
     if audio:
         yield _tag(
             "STREAM-INF",
@@ -139,22 +145,22 @@ def _sound_variants(presentation: Presentation) -> Iterator[str]:
             **{"AVERAGE-BANDWIDTH": max(track.average_bandwidth for track in audio)},
             CODECS=_codecs(*audio),
             AUDIO=_quoted(_AUDIO_GROUP),
-            SUBTITLES=_text_group(presentation),
+            SUBTITLES=_text_group(shown),
         )
-        yield _from_door(presentation, _media_key(presentation, audio[0]))
+        yield _from_door(shown, _media_key(shown, audio[0]))
 
 
-def _iframe_streams(presentation: Presentation) -> Iterator[str]:
-    for track in presentation.video:
+def _iframe_streams(shown: Played) -> Iterator[str]:
+    for track in shown.video:
         if _has_keyframes(track):
-            pieces = [(ticks, keyframe.size) for _, keyframe, ticks in _keyframes(track)]
+            pieces = [(ticks, keyframe.size) for _, keyframe, ticks in _keyframes(shown, track)]
             yield _tag(
                 "I-FRAME-STREAM-INF",
                 BANDWIDTH=peak_bandwidth(pieces, track.timescale),
                 **{"AVERAGE-BANDWIDTH": mean_bandwidth(pieces, track.timescale)},
                 CODECS=_codecs(track),
                 RESOLUTION=_picture(track)["RESOLUTION"],
-                URI=_quoted(_from_door(presentation, _iframes_key(presentation, track))),
+                URI=_quoted(_from_door(shown, _iframes_key(shown, track))),
             )
 
 
@@ -184,74 +190,84 @@ def _start_first(tracks: tuple[Track, ...], bits: int) -> list[Track]:
 # -- media playlists --------------------------------------------------------------------------------------------------
 
 
-def _media_playlist(presentation: Presentation, track: Track) -> str:
+def _media_playlist(shown: Played, track: Track) -> str:
     return _lines(
-        *_opening(presentation, track),
-        *_entries(presentation, track),
+        *_opening(shown),
+        *_entries(shown, track),
         "#EXT-X-ENDLIST",
     )
 
 
-def _text_playlist(presentation: Presentation, track: Track) -> str:
+def _text_playlist(shown: Played, track: Track) -> str:
     """The captions as one segment as long as the asset: they are small, and a viewer gets all of them at once.
 
     The target is the playlist's own, which RFC 8216 §6.2.4 allows SUBTITLES renditions of a VOD. Without a
-    X-TIMESTAMP-MAP cue time 0 is presentation time 0 (§3.5), where our media begin.
+    X-TIMESTAMP-MAP cue time 0 is presentation time 0 (§3.5), where our media begin; those of an edit have one.
     """
-    duration = _microseconds(presentation.duration.numerator, presentation.duration.denominator)
+    duration = _microseconds(shown.duration.numerator, shown.duration.denominator)
     return _lines(
         "#EXTM3U",
         "#EXT-X-VERSION:7",
-        f"#EXT-X-TARGETDURATION:{max(presentation.target_duration, -(-duration // 10**6))}",
+        f"#EXT-X-TARGETDURATION:{max(shown.target_duration, -(-duration // 10**6))}",
         "#EXT-X-PLAYLIST-TYPE:VOD",
         _extinf(0, duration, 10**6),
-        _from_folder(presentation, presentation.captions(track)),
+        _from_folder(shown, shown.captions(track)),
         "#EXT-X-ENDLIST",
     )
 
 
-def _iframe_playlist(presentation: Presentation, track: Track) -> str:
+def _iframe_playlist(shown: Played, track: Track) -> str:
     return _lines(
-        *_opening(presentation, track, "#EXT-X-I-FRAMES-ONLY"),
-        *_iframe_entries(presentation, track),
+        *_opening(shown, "#EXT-X-I-FRAMES-ONLY"),
+        *_iframe_entries(shown, track),
         "#EXT-X-ENDLIST",
     )
 
 
-def _opening(presentation: Presentation, track: Track, *more: str) -> Iterator[str]:
+def _opening(shown: Played, *more: str) -> Iterator[str]:
     yield "#EXTM3U"
     yield "#EXT-X-VERSION:7"
-    yield f"#EXT-X-TARGETDURATION:{presentation.target_duration}"
+    yield f"#EXT-X-TARGETDURATION:{shown.target_duration}"
     yield "#EXT-X-PLAYLIST-TYPE:VOD"
     yield "#EXT-X-INDEPENDENT-SEGMENTS"
     yield from more
-    yield _tag("MAP", URI=_quoted(_from_folder(presentation, track.init)))
 
 
-def _entries(presentation: Presentation, track: Track) -> Iterator[str]:
-    for segment in track.segments:
-        yield _extinf(segment.start, segment.duration, track.timescale)
-        yield _from_folder(presentation, segment.key)
+def _entries(shown: Played, track: Track) -> Iterator[str]:
+    for number, stretch in enumerate(shown.stretches(track)):
+        yield from _beginning(shown, number, stretch)
+        for segment in stretch.segments:
+            yield _extinf(segment.start - track.segments[0].start, segment.duration, track.timescale)
+            yield _from_folder(shown, segment.key)
 
 
-def _iframe_entries(presentation: Presentation, track: Track) -> Iterator[str]:
-    for segment, keyframe, ticks in _keyframes(track):
-        yield _extinf(keyframe.tick, ticks, track.timescale)
-        yield f"#EXT-X-BYTERANGE:{keyframe.size}@{keyframe.offset}"
-        yield _from_folder(presentation, segment.key)
+def _iframe_entries(shown: Played, track: Track) -> Iterator[str]:
+    for number, stretch in enumerate(shown.stretches(track)):
+        yield from _beginning(shown, number, stretch)
+        for segment, keyframe, ticks in _keyframes_of(stretch):
+            yield _extinf(keyframe.tick - track.segments[0].start, ticks, track.timescale)
+            yield f"#EXT-X-BYTERANGE:{keyframe.size}@{keyframe.offset}"
+            yield _from_folder(shown, segment.key)
+
+
+def _beginning(shown: Played, number: int, stretch: Stretch) -> Iterator[str]:
+    if number:
+        yield "#EXT-X-DISCONTINUITY"
+    yield _tag("MAP", URI=_quoted(_from_folder(shown, stretch.init)))
 
 
 def _has_keyframes(track: Track) -> bool:
     return any(segment.keyframes for segment in track.segments)
 
 
-def _keyframes(track: Track) -> Iterator[tuple[Segment, Keyframe, int]]:
-    """Every IDR with its segment, and the ticks to the next one or to the end of the track."""
-    found: list[tuple[Segment, Keyframe]] = [
-        (segment, keyframe) for segment in track.segments for keyframe in segment.keyframes
-    ]
-    last = track.segments[-1]
-    ends = [keyframe.tick for _, keyframe in found[1:]] + [last.start + last.duration]
+def _keyframes(shown: Played, track: Track) -> Iterator[tuple[Segment, Keyframe, int]]:
+    """Every IDR with its segment, and the ticks to the next one or to the end of its stretch."""
+    return (found for stretch in shown.stretches(track) for found in _keyframes_of(stretch))
+
+
+def _keyframes_of(stretch: Stretch) -> Iterator[tuple[Segment, Keyframe, int]]:
+    found = [(segment, keyframe) for segment in stretch.segments for keyframe in segment.keyframes]
+    ends = [keyframe.tick for _, keyframe in found[1:]] + [stretch.end]
     for (segment, keyframe), end in zip(found, ends, strict=True):
         yield segment, keyframe, end - keyframe.tick
 
@@ -269,20 +285,20 @@ def _microseconds(ticks: int, timescale: int) -> int:
 # -- where things lie, and how they are written -----------------------------------------------------------------------
 
 
-def _media_key(presentation: Presentation, track: Track) -> str:
-    return f"{presentation.folder}{track.id}.m3u8"
+def _media_key(shown: Played, track: Track) -> str:
+    return f"{shown.folder}{track.id}.m3u8"
 
 
-def _iframes_key(presentation: Presentation, track: Track) -> str:
-    return f"{presentation.folder}{track.id}.iframes.m3u8"
+def _iframes_key(shown: Played, track: Track) -> str:
+    return f"{shown.folder}{track.id}.iframes.m3u8"
 
 
-def _from_door(presentation: Presentation, key: str) -> str:
-    return posixpath.relpath(key, keys.public(presentation.asset))
+def _from_door(shown: Played, key: str) -> str:
+    return posixpath.relpath(key, shown.door)
 
 
-def _from_folder(presentation: Presentation, key: str) -> str:
-    return posixpath.relpath(key, presentation.folder)
+def _from_folder(shown: Played, key: str) -> str:
+    return posixpath.relpath(key, shown.folder)
 
 
 def _tag(name: str, **attributes: str | int | None) -> str:

@@ -13,9 +13,9 @@ from fractions import Fraction
 from typing import Literal
 
 from pipeline import keys
-from pipeline.tasks import Segment, SoundRole
+from pipeline.tasks import Patch, Segment, SoundRole
 
-SCHEMA = 1
+SCHEMA = 2
 """Grows when the stored form changes; a worker that meets a newer one hands its step back."""
 
 _MARK = "reelway presentation "
@@ -53,6 +53,8 @@ class Track:
     """Text for those who understand the sound: of what they could not (another language, signs)."""
     hearing_impaired: bool = False
     """Text for those who do not hear: of all that is heard."""
+    number: int | None = None
+    """Of text: what the world calls it by, claimed once and for all assets; None: from before there were numbers."""
 
     @property
     def size(self) -> int:
@@ -103,6 +105,27 @@ def mean_bandwidth(pieces: Iterable[tuple[int, int]], timescale: int) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Edit:
+    """The range of the source's timeline that is played, and what it needs beside the tracks' own segments.
+
+    Everything else (tracks, captions) stays on the source's timeline: an edit is applied when a version is rendered.
+    """
+
+    start: Fraction
+    """Seconds, at an output frame: the first one that is shown."""
+    end: Fraction
+    """Seconds, at an output frame: the first one that is no longer shown."""
+    patches: tuple[Patch, ...] = ()
+    """One for every picture and every sound."""
+    trim: int | None = None
+    """Number of the trim job that asked for it; None: none did."""
+
+    @property
+    def range(self) -> tuple[Fraction, Fraction]:
+        return self.start, self.end
+
+
+@dataclass(frozen=True, kw_only=True)
 class Effect:
     """Which step brought which change: an effect that a presentation already has is not applied again."""
 
@@ -117,10 +140,14 @@ class Presentation:
     asset: str
     version: int = 0
     duration: Fraction
-    """Seconds; D of the timeline."""
+    """Seconds; D of the timeline, whatever part of it is played."""
     target_duration: int
     """HLS TARGETDURATION, the same for every playlist of every version."""
     tracks: tuple[Track, ...]
+    edit: Edit | None = None
+    """What a trim left of it; None: everything is played, or as much as `base` says."""
+    base: Edit | None = None
+    """Of a clip: its part of the source's timeline. A trim cuts inside of it, a revert goes back to it."""
     effects: tuple[Effect, ...] = ()
     nonce: str = ""
     """Tells the writer of this version its own work when the reply to the write was lost."""

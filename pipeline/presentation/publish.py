@@ -36,7 +36,9 @@ from typing import Any
 from pipeline import keys
 from pipeline.errors import PipelineError
 from pipeline.ports import ObjectNotFound, PreconditionFailed, Storage
+from pipeline.presentation.caption_cutting import cut_captions
 from pipeline.presentation.dash import render_dash
+from pipeline.presentation.edits import in_force
 from pipeline.presentation.hls import render_master, render_playlists
 from pipeline.presentation.model import SCHEMA, Effect, Presentation, marked_version
 from pipeline.storage.side_by_side import SideBySide
@@ -95,9 +97,36 @@ def publish(
 
 
 def latest(storage: Storage, asset: str) -> Presentation | None:
-    """The highest version of the asset, or None where nothing was published yet."""
-    numbers = _numbers(storage, asset)
-    return _load(storage, asset, max(numbers)) if numbers else None
+    """The highest version of the asset, or None where nothing was published yet.
+
+    Costs no more for an asset with ten thousand versions: a door says where to begin. One that leads to what is not
+    there is not believed, and whatever lies there is looked through.
+    """
+    number = _last(storage, asset, _leads_to(storage, keys.hls_door(asset)))
+    found = version(storage, asset, number) if number else None
+    if number and found is None:
+        numbers = _numbers(storage, asset)
+        return _load(storage, asset, max(numbers)) if numbers else None
+    return found
+
+
+def version(storage: Storage, asset: str, number: int) -> Presentation | None:
+    """The `number`-th version, or None where there is none. Raises `schema_newer`."""
+    try:
+        return _load(storage, asset, number)
+    except ObjectNotFound:
+        return None
+
+
+def versions(storage: Storage, asset: str) -> Iterator[tuple[int, int]]:
+    """(number, when it was published in milliseconds since 1970) of every version, newest first, as they are asked for.
+
+    Each costs a look, none is loaded.
+    """
+    newest = latest(storage, asset)
+    for number in range(newest.version if newest else 0, 0, -1):
+        if (stored := storage.stat(_json_key(asset, number))) is not None:
+            yield number, stored.modified_ms
 
 
 def mend(storage: Storage, asset: str, *, still_ours: Callable[[], bool] = _always) -> Presentation | None:
@@ -150,14 +179,39 @@ def _numbers(storage: Storage, asset: str) -> list[int]:
     return [int(match[1]) for match in found if match]
 
 
+def _last(storage: Storage, asset: str, known: int) -> int:
+    """The last version from `known` on, each of which was made on the one before: there is none without it."""
+
+    def there(number: int) -> bool:
+        return storage.stat(_json_key(asset, number)) is not None
+
+    step = 1
+    while there(known + step):
+        known, step = known + step, step * 2
+    while step > 1:
+        step //= 2
+        known += step if there(known + step) else 0
+    return known
+
+
 def _first_with(storage: Storage, effect: Effect, known: Presentation) -> Presentation:
-    """The version that brought the effect. `known` has it: later versions keep what earlier ones brought."""
-    first = known
-    for number in sorted((each for each in _numbers(storage, known.asset) if each < known.version), reverse=True):
-        before = _load(storage, known.asset, number)
-        if effect not in before.effects:
-            break
-        first = before
+    """The version that brought the effect. `known` has it: those between keep it, and those before it have it not."""
+    first, none, step = known, 0, 1
+
+    def look(number: int) -> None:
+        nonlocal first, none
+        seen = version(storage, known.asset, number)
+        if seen is not None and effect in seen.effects:
+            first = seen
+        else:
+            none = number
+
+    # Mostly it is one of the latest: who asks for an older one doubles the stride.
+    while none == 0 and first.version > 1:
+        look(max(1, known.version - step))
+        step *= 2
+    while first.version - none > 1:
+        look((first.version + none) // 2)
     return first
 
 
@@ -180,6 +234,8 @@ def _named(presentation: Presentation, captions: Mapping[str, bytes]) -> Present
 def _files(presentation: Presentation, captions: Mapping[str, bytes]) -> dict[str, bytes]:
     """What lies in the version's own folder, by storage key. `captions` are the stored ones, by track."""
     texts = {presentation.captions(track): captions[track.id] for track in presentation.text}
+    if edit := in_force(presentation):
+        texts = {key: cut_captions(text, *edit.range) for key, text in texts.items()}
     return texts | {key: text.encode() for key, text in render_playlists(presentation).items()}
 
 

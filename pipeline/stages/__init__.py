@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from pipeline.stages.contract import Stage
-from pipeline.tasks import AudioTask, IngestTask, PackageTask, SubtitleTask, TranscodeTask
+from pipeline.tasks import AudioTask, ExportTask, IngestTask, PackageTask, SubtitleTask, TranscodeTask, TrimTask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,4 +38,6 @@ STAGES: Mapping[str, StageEntry] = {
     "package": StageEntry(task=PackageTask, function="pipeline.stages.package:package"),
     # A large model on a slow machine may think for minutes about what it hears at once.
     "subtitle": StageEntry(task=SubtitleTask, function="pipeline.stages.subtitle:subtitle", stall_s=600.0),
+    "trim": StageEntry(task=TrimTask, function="pipeline.stages.trim:trim"),
+    "export": StageEntry(task=ExportTask, function="pipeline.stages.export:export"),
 }

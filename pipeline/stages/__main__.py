@@ -80,7 +80,8 @@ def preload() -> None:
     import pipeline.stages.audio
     import pipeline.stages.ingest
     import pipeline.stages.package
-    import pipeline.stages.transcode  # noqa: F401
+    import pipeline.stages.transcode
+    import pipeline.stages.trim  # noqa: F401
 
     # libav's own way to the log. PyAV's needs the interpreter's lock, from whichever thread a decoder complains; a main
     # thread that holds the lock while it waits for the decoder's threads (as it closes them) would then wait for ever.

@@ -24,3 +24,7 @@ class Pulse:
         if now >= self._next:
             self._next = now + self._every_s
             self._tick(self._fraction)
+
+    def between(self, first: float, last: float) -> Pulse:
+        """The same pulse for a part of the work: its 0 is `first`, its 1 is `last`."""
+        return Pulse(lambda fraction: self(first + (last - first) * fraction), every_s=0)

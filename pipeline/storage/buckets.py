@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from pipeline import keys
+from pipeline.blocks import ranges
 from pipeline.document import holds_secret, public_url
 from pipeline.errors import PipelineError
 from pipeline.ports import Moved, ObjectNotFound, PreconditionFailed
+from pipeline.sizes import check_size
 from pipeline.storage.s3_errors import translated
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
-_BLOCK = 8 * 1024**2
 _OPTIONS = {"endpoint", "region"}
 _AREAS = (keys.PRIVATE, keys.PUBLIC)
 
@@ -132,6 +133,11 @@ class Pinned:
             self.bucket.look(key)  # which says so where it is gone
             raise PipelineError("source_changed", url=shown) from None
 
+    def blocks(self) -> Iterator[bytes]:
+        """All bytes of it, in order. Raises as `get`."""
+        for offset, length in ranges(self.size):
+            yield self.get(self.key, offset, length)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Buckets:
@@ -160,12 +166,9 @@ class Buckets:
         `media_filesize_too_large`, `source_changed`, and what a storage raises.
         """
         pinned = self.pinned(url)
-        if pinned.size == 0:
-            raise PipelineError("media_url_file_broken")
-        if max_bytes is not None and pinned.size > max_bytes:
-            raise PipelineError("media_filesize_too_large", current_size=pinned.size, maximum_size=max_bytes)
-        for offset in range(0, pinned.size, _BLOCK):
-            yield pinned.get(pinned.key, offset, min(_BLOCK, pinned.size - offset))
+        check_size(pinned.size, max_bytes)
+        for block in pinned.blocks():
+            yield block
             moved()
 
     def pinned(self, url: str) -> Pinned:

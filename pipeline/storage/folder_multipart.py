@@ -23,10 +23,10 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
+from pipeline.blocks import file_blocks
 from pipeline.ports import Begun, ObjectNotFound, PreconditionFailed, StoredObject, StoredPart
 from pipeline.storage.naming import check_key
 
-_BLOCK = 4 * 1024**2
 _PART = re.compile(r"\d{5}")
 _WHOLE = "whole-"
 
@@ -144,19 +144,13 @@ def _poured(key: str, folder: Path, parts: Sequence[StoredPart]) -> Iterator[byt
     for part in parts:
         digest = hashlib.md5(usedforsecurity=False)
         try:
-            for block in _blocks(folder / f"{part.number:05d}"):
+            for block in file_blocks(folder / f"{part.number:05d}"):
                 digest.update(block)
                 yield block
         except FileNotFoundError:
             raise ObjectNotFound(key) from None
         if digest.hexdigest() != part.etag:
             raise ObjectNotFound(key)
-
-
-def _blocks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            yield block
 
 
 def _md5(path: Path) -> str:

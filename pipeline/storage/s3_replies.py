@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 
 def bare(etag: str) -> str:
-    return etag.strip('"')
+    """An ETag without the quotation marks in which S3 answers it, or as somebody brings it again."""
+    return etag.strip().strip('"')
 
 
 def whole(reply: GetObjectOutputTypeDef) -> bytes:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aftermath import FIRST, SECOND, THIRD, Aftermath, name_of
-from verdict import gather, judge, orphans
+from presentations import edit
+from verdict import gather, judge, markers, named, orphans
 
 from pipeline import keys
 from pipeline.presentation.model import Presentation
 from pipeline.presentation.publish import latest
-from pipeline.tasks import from_json
+from pipeline.tasks import from_json, to_json
 
 Spoil = Callable[[Aftermath], None]
 
@@ -321,3 +323,27 @@ def test_an_object_without_an_owner_is_found(world: Aftermath, key: str) -> None
     world.storage.put(key, b"{}")
 
     assert [orphan.detail for orphan in orphans(gather(world.events, world.storage, world.promised))] == [key]
+
+
+# -- edits and clips --------------------------------------------------------------------------------------------------
+
+
+def test_the_pieces_of_an_edit_and_the_marker_of_a_clip_must_be_there(world: Aftermath) -> None:
+    """The verdict asks for what it is told to: a clip of the first asset, in the place of the second one's version."""
+    first = version(world)
+    base = edit(first, 40, 200, seams=True)
+    pieces = [piece for patch in base.patches for piece in (*patch.head, *patch.tail)]
+
+    shown = replace(first, asset=SECOND, base=base)
+
+    assert pieces
+    assert {piece.key for piece in pieces} | {piece.init for piece in pieces if piece.init} <= named(shown).keys()
+    assert keys.reference(FIRST, SECOND) in markers(shown)
+    assert markers(first) == set()
+
+    key = f"{keys.version(SECOND, 1)}presentation.json"
+    world.storage.put(key, to_json(shown).encode())
+    evidence = gather(world.events, world.storage, world.promised)
+    found = {finding.detail for finding in judge(evidence) if finding.rule == "missing"}
+    assert {f"version 1 names {piece.key}" for piece in pieces} <= found
+    assert f"version 1 needs {keys.reference(FIRST, SECOND)}" in found

@@ -301,7 +301,8 @@ def whole(evidence: Evidence) -> Iterator[Finding]:
     for asset, belongings in evidence.found.items():
         for number, version in belongings.versions.items():
             for key, size in named(version).items():
-                stored = belongings.objects.get(key)
+                holder = evidence.found.get(keys.owner(key) or "")  # of a clip's tracks: another asset
+                stored = holder.objects.get(key) if holder else None
                 if stored is None:
                     yield Finding(rule="missing", subject=asset, detail=f"version {number} names {key}")
                 elif size is not None and stored.size != size:
@@ -310,6 +311,10 @@ def whole(evidence: Evidence) -> Iterator[Finding]:
             for key, text in render_playlists(version).items():
                 if key in belongings.objects and belongings.read(key) != text.encode():
                     yield Finding(rule="playlist", subject=asset, detail=f"{key} is not that of version {number}")
+            for marker in sorted(markers(version)):
+                holder = evidence.found.get(keys.owner(marker) or "")
+                if holder is None or marker not in holder.objects:
+                    yield Finding(rule="missing", subject=asset, detail=f"version {number} needs {marker}")
 
 
 def named(version: Presentation) -> dict[str, int | None]:
@@ -319,11 +324,22 @@ def named(version: Presentation) -> dict[str, int | None]:
     for track in version.tracks:
         objects |= {track.init: None} if track.init else {}
         objects |= {segment.key: segment.size for segment in track.segments}
+    for edit in filter(None, (version.edit, version.base)):
+        for patch in edit.patches:
+            objects |= {piece.key: piece.size for piece in (*patch.head, *patch.tail)}
+            objects |= {piece.init: None for piece in (*patch.head, *patch.tail) if piece.init}
     return objects
+
+
+def markers(version: Presentation) -> set[str]:
+    """Those that keep what a clip plays of other assets."""
+    owners = {keys.owner(key) for key in named(version)} - {version.asset, None}
+    return {keys.reference(owner, version.asset) for owner in owners if owner}
 
 
 def doors(evidence: Evidence) -> Iterator[Finding]:
     """Doors lead to the latest version, can be parsed, and every address in them is an object; none without one."""
+    everything = {key for belongings in evidence.found.values() for key in belongings.objects}
     for asset, belongings in evidence.found.items():
         latest = belongings.latest
         expected = render_doors(latest) if latest else {}
@@ -335,7 +351,7 @@ def doors(evidence: Evidence) -> Iterator[Finding]:
                 text = belongings.read(key).decode()
                 if text != expected[key]:
                     yield Finding(rule="door", subject=asset, detail=f"{key} is not that of version {latest}"[:300])
-                for detail in leads_nowhere(key, text, set(belongings.objects)):
+                for detail in leads_nowhere(key, text, everything):
                     yield Finding(rule="door", subject=asset, detail=detail)
 
 
@@ -396,7 +412,8 @@ def orphans(evidence: Evidence) -> Iterator[Finding]:
 
 def _owned(belongings: Belongings) -> set[str]:
     asset = belongings.asset
-    owned = {keys.hls_door(asset), keys.dash_door(asset), keys.claim(asset)}
+    owned = {keys.hls_door(asset), keys.dash_door(asset), keys.claim(asset), keys.digest(asset)}
+    owned |= {key for key in belongings.objects if key.startswith(keys.references(asset))}
     owned |= {keys.history(asset, job) for job in belongings.histories}
     for number, version in belongings.versions.items():
         owned |= {f"{keys.version(asset, number)}presentation.json", *named(version)}

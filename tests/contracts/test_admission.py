@@ -28,7 +28,7 @@ from pipeline.job import (
     Status,
 )
 from workers.redis_client import connect
-from workers.redis_jobs import RedisJobStore
+from workers.redis_jobs import PAGE, RedisJobStore
 
 
 def request(number: int, **changes: Any) -> Commit:
@@ -272,11 +272,23 @@ def test_what_storage_says_does_not_replace_what_is_newer(world: World) -> None:
 
 
 def test_the_jobs_of_an_asset_newest_first(world: World) -> None:
-    assert world.store.jobs(ASSET) == []
+    assert list(world.store.jobs(ASSET)) == []
     for name, rank in (("job-b", 2), ("job-a", 1), ("job-c", 3), ("job-d", 3)):
         world.store.commit(another(name, a_step("a"), rank=rank))
     world.store.commit(request(2))
     assert list(world.store.jobs(ASSET)) == ["job-d", "job-c", "job-b", "job-a"]
+
+
+def test_the_open_jobs_of_an_asset_are_known_apart(world: World) -> None:
+    """However many have ended: a request asks for them at the door."""
+    for number in range(PAGE + 2):
+        world.store.commit(another(f"job-{number}", a_step("a"), rank=number))
+        end(world, f"job-{number}", list(JobStatus)[-1 - number % 3]) if number % 30 else None
+    assert list(world.store.jobs(ASSET, open_only=True)) == ["job-30", "job-0"]
+    assert list(world.store.jobs(ASSET)) == [f"job-{number}" for number in reversed(range(PAGE + 2))]
+
+    end(world, "job-30", JobStatus.SUCCEEDED)
+    assert list(world.store.jobs(ASSET, open_only=True)) == ["job-0"]
 
 
 def test_the_failed_jobs_newest_first(world: World) -> None:
@@ -296,6 +308,16 @@ def test_the_failed_jobs_newest_first(world: World) -> None:
     assert list(world.store.failed(9)) == ["job-0", "job-3", "job-2"]
     assert list(world.store.failed(2)) == ["job-0", "job-3"]
     assert world.store.failed(0) == []
+
+
+def test_jobs_that_were_open_before_there_was_a_list_of_them_are_found(client: Any) -> None:
+    """A rolling upgrade: an older worker let them in."""
+    store = RedisJobStore(client)
+    for name in ("job-1", "job-2"):
+        store.commit(another(name, a_step("a"), rank=int(name[-1])))
+    client.zrem(f"reelway:asset:{ASSET}:open", "job-1")
+
+    assert list(store.jobs(ASSET, open_only=True)) == ["job-2", "job-1"]
 
 
 @pytest.fixture

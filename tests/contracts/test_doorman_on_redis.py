@@ -90,17 +90,15 @@ def test_a_batch_on_redis_is_all_or_nothing(redis_front: Front) -> None:
     assert redis_front.store.take({"ingest": 9}) == [Ref(job=id_, step="ingest") for id_ in ids]
 
 
-@pytest.mark.raises_code("asset_exists", "asset_not_ready", "nothing_to_retry", "asset_referenced", "asset_busy")
+@pytest.mark.raises_code("asset_exists", "asset_not_ready", "nothing_to_retry", "asset_busy")
 def test_what_an_asset_is_too_young_too_old_or_too_busy_for_is_refused(redis_front: Front) -> None:
     redis_front.process()
     assert redis_front.refusal("repackage", asset_id=ASSET).code == "asset_not_ready"
     assert redis_front.refusal("retry", asset_id=ASSET).params["status"] == "active"
 
     redis_front.live()
-    redis_front.storage.put(f"{keys.references(ASSET)}clip0000001", b"")
     assert redis_front.refusal("process", url="/other.mp4", asset_id=ASSET).code == "asset_exists"
     assert redis_front.refusal("retry", asset_id=ASSET).params["status"] == "succeeded"
-    assert redis_front.refusal("delete", ids=[ASSET]).params["clips"] == 1
 
     redis_front.ask("repackage", id="again", asset_id=ASSET)
     assert redis_front.conductor.publishing(redis_front.begin("again", "package"))

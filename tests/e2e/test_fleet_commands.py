@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from fleets import surroundings, working
 from makers import make_clip
 from redis_server import RedisServer, running_server
 
@@ -102,36 +102,14 @@ class Fleet:
             assert self.reelway("queues", "resume", stage).code == 0
 
 
-def run_worker(environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
-    with log.open("ab") as output:
-        command = [sys.executable, "-m", "workers.main"]
-        return subprocess.Popen(command, env={**os.environ, **environment}, stdout=output, stderr=output)
-
-
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     folder = tmp_path_factory.mktemp("fleet")
-    (folder / "scratch").mkdir()
     with running_server() as server:
-        environment = {
-            "COLUMNS": "300",
-            "REELWAY_REDIS_URL": server.url(),
-            "REELWAY_STORAGE_URL": (folder / "storage").as_uri(),
-            "REELWAY_SCRATCH_DIR": str(folder / "scratch"),
-            "REELWAY_LOCAL_SOURCES": "true",
-            "REELWAY_GRACE_S": "0",
-        }
-        worker = run_worker(environment, folder / "worker.log")
-        try:
+        environment = surroundings(server, (folder / "storage").as_uri(), folder) | {"REELWAY_LOCAL_SOURCES": "true"}
+        with working(environment, folder / "worker.log"):
             clip = make_clip(folder / "clip.mp4", seconds=2)
             yield Fleet(server=server, clip=clip, folder=folder, environment=environment)
-        finally:
-            worker.send_signal(signal.SIGTERM)
-            try:
-                worker.wait(20)
-            except subprocess.TimeoutExpired:
-                worker.kill()
-                worker.wait()
 
 
 @pytest.fixture(scope="module")

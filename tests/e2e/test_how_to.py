@@ -10,8 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +19,7 @@ import pytest
 from redis_server import RedisServer, running_server
 from stories import EVENTS_OF_A_STORY, Teller, all_events
 from typer.main import get_command
+from waiting import wait_until
 
 from pipeline import plan
 from pipeline.conductor import Conductor
@@ -41,8 +40,6 @@ from workers.redis_jobs import RedisJobStore
 
 ROOT = Path(__file__).resolve().parents[2]
 HOW_TO = ROOT / "docs" / "how-to"
-PATIENCE_S = 60
-"""Ends a test that would hang; no test waits for it."""
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -65,13 +62,6 @@ def shell(server: RedisServer, tmp_path: Path, require: Callable[[object, str], 
     (place / "redis-cli").write_text(f'#!/bin/sh\nexec {program} -s {server.socket} "$@"\n')
     (place / "redis-cli").chmod(0o755)
     return {**os.environ, "PATH": f"{place}:{os.environ['PATH']}"}
-
-
-def wait_until(happened: Callable[[], bool]) -> None:
-    deadline, moment = time.monotonic() + PATIENCE_S, threading.Event()
-    while not happened():
-        assert time.monotonic() < deadline
-        moment.wait(0.01)
 
 
 @contextmanager

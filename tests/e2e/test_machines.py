@@ -7,16 +7,17 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from makers import make_clip
 from redis_server import RedisServer, running_server
 from s3_server import S3Server
+from waiting import wait_until
 
 from pipeline.janitor import Janitor
 from pipeline.job import Job, JobStatus, Status
@@ -27,9 +28,6 @@ from workers.embedded import end
 from workers.keeper import open_jobs_of
 from workers.settings import Settings
 from workers.wiring import Control, control
-
-PATIENCE_S = 240.0
-T = TypeVar("T")
 
 
 class Machine:
@@ -77,14 +75,6 @@ def redis() -> Iterator[RedisServer]:
 
 def wired(redis: RedisServer, storage_url: str) -> Control:
     return control(Settings.read(redis_url=redis.url(), storage_url=storage_url))
-
-
-def wait_until(look: Callable[[], T]) -> T:
-    deadline = time.monotonic() + PATIENCE_S
-    while not (seen := look()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return seen
 
 
 def of_asset(storage: Storage, asset: str) -> list[str]:

@@ -82,11 +82,35 @@ def test_a_refusal_as_json_is_the_error(command: str, tmp_path: Path) -> None:
     assert said["error"]["code"] == "media_url_unsupported_format"
 
 
-def test_the_limits_of_the_settings_count(clip: Path) -> None:
-    done = reelway("probe", clip, REELWAY_SOURCE_MIN_DURATION_S="60")
+@pytest.mark.parametrize(
+    ("name", "limit", "code"),
+    [
+        ("MIN_DURATION_S", "60", "video_duration_too_short"),
+        ("MAX_BYTES", "1000", "media_filesize_too_large"),
+        ("FORMATS", "matroska", "media_url_unsupported_format"),
+    ],
+)
+def test_what_the_limits_refuse_is_shown_and_said(clip: Path, name: str, limit: str, code: str) -> None:
+    for words in (("probe", clip), ("probe", clip, "--json")):
+        done = reelway(*words, **{f"REELWAY_SOURCE_{name}": limit})
 
-    assert done.returncode == 1
-    assert "video_duration_too_short" in done.stderr
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"error: {code}: ")
+        if "--json" in words:
+            said = json.loads(done.stdout)
+            assert (said["video"]["frames"], said["error"]["code"]) == (25, code)
+        else:
+            assert "320×180, shown 180×320" in done.stdout
+            assert f"refused   {code}: nothing is made of it" in done.stdout
+            assert "makes" not in done.stdout
+
+
+def test_a_wrong_call_names_the_help() -> None:
+    done = reelway("upload", "nothing.mp4")
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: parameter_invalid:")
+    assert done.stderr.endswith(" upload --help` shows what is taken.\n")
 
 
 def test_what_does_not_exist_is_said(tmp_path: Path) -> None:

@@ -7,8 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from canaries import Canaries, Places
 from makers import make_clip
 from redis_server import RedisServer, running_server
 from s3_server import S3Server
+from waiting import wait_until
 from web_server import Request, Web, running_web
 
 from pipeline import keys
@@ -86,13 +86,6 @@ class House:
         """Where the canary is."""
         places = Places(redis=self.redis, storage=self.wired.storage, folder=self.folder)
         return places.finds(Canaries({"canary": CANARY}))
-
-
-def wait_until(look: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not look():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from needs import Require
 from prometheus_client import CollectorRegistry, Counter, start_http_server
 from redis_server import RedisServer, running_server
 from s3_server import CREDENTIALS, S3Server, free_ports, running_s3
+from waiting import wait_until
 from web_server import Request, Web, running_web
 
 from pipeline.job import Job
@@ -204,13 +204,6 @@ class House:
 
 
 USUAL = {"profile": "fast", "resolutions": "240p"}
-
-
-def wait_until(look: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not look():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 # -- the house --------------------------------------------------------------------------------------------------------
@@ -495,7 +488,7 @@ def an_upload_is_interrupted(house: House, asset: str) -> str:
     assert house.say("uploads", "complete", begun["id"]) == 1, "a part is missing"
     assert house.say("upload", str(source), "--resume", begun["id"], "--wait", "--json") == 0
     source.unlink()  # which is the owner's, and long to look through
-    return house.ended(house.job(house.wired.store.jobs(asset)[0]))
+    return house.ended(house.job(next(house.wired.store.jobs(asset))))
 
 
 def a_setting_is_wrong(house: House, asset: str) -> str:

@@ -77,8 +77,8 @@ def test_what_is_said_in_a_film_can_be_read(tmp_path: Path) -> None:
     made = process(film, tmp_path)
 
     (track,) = made.document["video"]["tracks"]
-    assert (track["id"], track["type"], track["language"], track["auto_generated"]) == (
-        "text-en-auto", "Subtitle", "en", True,
+    assert (track["id"], track["track"], track["type"], track["language"], track["auto_generated"]) == (
+        1, "text-en-auto", "Subtitle", "en", True,
     )  # fmt: skip
     assert made.document["video"]["generate_subtitle"] is True
     (captions,), (words,) = made.public("subtitles/*/*.vtt"), made.public("subtitles/*/*.words.json")

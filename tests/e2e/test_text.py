@@ -80,10 +80,11 @@ EXPECTED = [
 def test_the_document_lists_the_text_of_the_source(film: Film) -> None:
     tracks = film.document["video"]["tracks"]
 
-    assert [(track["id"], track["name"], track["language"]) for track in tracks] == EXPECTED
+    assert [(track["track"], track["name"], track["language"]) for track in tracks] == EXPECTED
+    assert [track["id"] for track in tracks] == [1, 2, 3, 4], "in a storage of its own they are the first"
     assert {(track["type"], track["auto_generated"]) for track in tracks} == {("Subtitle", False)}
     for track in tracks:
-        (file,) = (film.public / "subtitles" / track["id"]).glob("*.vtt")
+        (file,) = (film.public / "subtitles" / track["track"]).glob("*.vtt")
         assert track["url"].endswith(str(file.relative_to(film.root)))
         assert read_styled(file.read_text())
     ready = {data["track"]: data["kind"] for data in film.data("track.ready")}
@@ -93,7 +94,7 @@ def test_the_document_lists_the_text_of_the_source(film: Film) -> None:
 def test_it_is_there_with_the_first_version(film: Film) -> None:
     assert [path.name for path in sorted((film.public / "presentations").iterdir())] == ["0001"]
     (playable,) = film.data("asset.playable")
-    assert [track["id"] for track in playable["asset"]["video"]["tracks"]] == [id_ for id_, _, _ in EXPECTED]
+    assert [track["track"] for track in playable["asset"]["video"]["tracks"]] == [id_ for id_, _, _ in EXPECTED]
 
 
 def test_the_manifests_say_what_each_text_is(film: Film) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fleets import surroundings, working
 from makers import make_clip
 from needs import Require
 from redis_server import RedisServer, running_server
@@ -58,28 +59,10 @@ class Fleet:
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory, shared_s3: S3Server) -> Iterator[Fleet]:
     folder = tmp_path_factory.mktemp("fleet")
-    (folder / "scratch").mkdir()
     with running_server() as server:
-        environment = {
-            "COLUMNS": "300",
-            "REELWAY_REDIS_URL": server.url(),
-            "REELWAY_STORAGE_URL": shared_s3.url("uploads"),
-            "REELWAY_SCRATCH_DIR": str(folder / "scratch"),
-            "REELWAY_GRACE_S": "0",
-            "XDG_STATE_HOME": str(folder / "state"),
-        }
-        with (folder / "worker.log").open("ab") as log:
-            command = [sys.executable, "-m", "workers.main"]
-            worker = subprocess.Popen(command, env={**os.environ, **environment}, stdout=log, stderr=log)
-        try:
+        environment = surroundings(server, shared_s3.url("uploads"), folder)
+        with working(environment, folder / "worker.log"):
             yield Fleet(server=server, folder=folder, environment=environment)
-        finally:
-            worker.send_signal(signal.SIGTERM)
-            try:
-                worker.wait(20)
-            except subprocess.TimeoutExpired:
-                worker.kill()
-                worker.wait()
 
 
 def a_clip(path: Path, size: int) -> Path:
@@ -114,7 +97,8 @@ def test_an_upload_that_is_killed_goes_on_where_it_was(fleet: Fleet) -> None:
     there = [part for part in fleet.json("uploads", "parts", begun["id"])["parts"] if "etag" in part]
     assert 3 <= len(there) < 8
     count = "from workers import uploading\nput = uploading._put\n"
-    count += "def told(url, body):\n    print('PUT', url.split('partNumber=')[1][:1])\n    return put(url, body)\n"
+    count += "def told(url, body):\n    number = url.split('partNumber=')[1][:1]\n"
+    count += "    print('PUT ' + number + chr(10), end='')\n    return put(url, body)\n"  # whole lines: threads print
     count += "uploading._put = told\n"
 
     said = fleet.run(*words, "--wait", "--json", before=count).splitlines()
@@ -200,3 +184,37 @@ def test_the_page_does_what_it_says(fleet: Fleet, tmp_path: Path, require: Requi
     came = json.loads(lines[-1])
     assert came["job"] == came["id"]
     assert len(lines) == 3 + 4 + 1, "three confirmed parts, the upload with its parts, the job"
+
+
+STOPPED = """
+import os, signal, threading
+from workers import uploading
+put, done, one = uploading._put, [], threading.Lock()
+def stopping(url, body):
+    with one:
+        etag = put(url, body)
+        done.append(etag)
+        if len(done) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+    return etag
+uploading._put = stopping
+"""
+
+
+def test_who_stops_an_upload_hears_how_to_go_on_and_then_how_far_it_was(fleet: Fleet) -> None:
+    clip = a_clip(fleet.folder / "two words.mp4", 30 * 1024**2)
+
+    stopped = fleet.run("upload", clip, "--profile", "fast", "--resolutions", "240p", before=STOPPED, code=130)
+    (begun,) = (json.loads(line) for line in fleet.run("uploads", "ls", "--json").splitlines())
+    there = sum(part["size"] for part in fleet.json("uploads", "parts", begun["id"])["parts"] if "etag" in part)
+    again = fleet.run("upload", clip, "--resume", begun["id"], before="import sys\nsys.stderr = sys.stdout")
+
+    first, *_, last = stopped.splitlines()
+    assert first == f"upload {begun['id']} begins: 31.5 MB"
+    assert last.startswith("interrupted; the same command goes on where it was")
+    assert last.endswith(f"upload '{clip}' --resume {begun['id']}")
+    assert there >= 2 * 5 * 1024**2
+    assert again.splitlines() == [
+        f"upload {begun['id']} goes on: {there / 1e6:,.1f} of 31.5 MB are there",
+        begun["assetId"],
+    ]

@@ -8,9 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from catalogue import told as raised
 from redis_server import RedisServer
 from s3_server import free_ports
 from toy_worker import HERE, read_diary, write_source
+from waiting import wait_until
 
 from pipeline.job import JobStatus, Status
 from workers.client import Client
@@ -37,15 +37,6 @@ workers.supervisor.WORKER = (sys.executable, {str(HERE / "toy_worker.py")!r})
 from workers.__main__ import main
 main()
 """
-
-
-def eventually(condition: Callable[[], Any]) -> Any:
-    """What it answers, as soon as that is true."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not (answer := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return answer
 
 
 @dataclass(kw_only=True)
@@ -99,7 +90,7 @@ class Terminal:
 
     def awake(self, count: int) -> list[WorkerRecord]:
         """So many workers, once they are all there."""
-        return list(eventually(lambda: len(self.workers) == count and self.workers))
+        return list(wait_until(lambda: len(self.workers) == count and self.workers))
 
     def submit(self, source: Path, id_: str = "job-1", **changes: Any) -> str:
         request = a_request(id=id_, url=str(source), **changes)
@@ -144,9 +135,9 @@ def test_a_killed_worker_is_replaced_and_its_sibling_goes_on(terminal: Terminal)
     first, second = terminal.awake(2)
     os.kill(first.pid, signal.SIGKILL)
 
-    eventually(lambda: {record.pid for record in terminal.workers} - {first.pid, second.pid})
+    wait_until(lambda: {record.pid for record in terminal.workers} - {first.pid, second.pid})
     assert second.name in {record.name for record in terminal.workers}
-    folders = eventually(
+    folders = wait_until(
         lambda: (found := list(terminal.folder.glob("scratch/reelway-*"))) and len(found) == 2 and found
     )
     assert all((folder / "lock").exists() for folder in folders), "what the dead one left in scratch is gone"
@@ -161,7 +152,7 @@ def test_a_drain_hands_back_what_does_not_end_in_time(terminal: Terminal) -> Non
     source = write_source(terminal.folder / "long.toy", work_s={"ingest": 60.0})
     command = terminal.type("worker", "--processes", "1")
     job = terminal.submit(source)
-    eventually(lambda: read_diary(source))
+    wait_until(lambda: read_diary(source))
 
     assert told(command, signal.SIGTERM) == 0
     record = terminal.store.job(job)
@@ -177,10 +168,10 @@ def test_within_its_grace_time_a_worker_finishes_what_it_does_and_begins_nothing
     source = write_source(terminal.folder / "short.toy", until={"ingest": gate})
     command = terminal.type("worker", "--processes", "1")
     job = terminal.submit(source)
-    eventually(lambda: read_diary(source))
+    wait_until(lambda: read_diary(source))
 
     command.send_signal(signal.SIGINT)
-    eventually(lambda: terminal.workers[0].draining)
+    wait_until(lambda: terminal.workers[0].draining)
     gate.touch()
     command.communicate(timeout=PATIENCE_S)
     assert command.returncode == 0
@@ -196,10 +187,10 @@ def test_a_second_signal_hands_back_at_once(terminal: Terminal) -> None:
     source = write_source(terminal.folder / "long.toy", work_s={"ingest": 600.0})
     command = terminal.type("worker", "--processes", "1")
     terminal.submit(source)
-    eventually(lambda: read_diary(source))
+    wait_until(lambda: read_diary(source))
 
     command.send_signal(signal.SIGTERM)
-    eventually(lambda: terminal.workers[0].draining)
+    wait_until(lambda: terminal.workers[0].draining)
     assert told(command, signal.SIGTERM) == 0
 
 
@@ -220,8 +211,8 @@ def test_a_worker_does_only_its_stages(terminal: Terminal) -> None:
     terminal.type("worker", "--stages", "ingest", "--processes", "1")
     job = terminal.submit(source)
     (record,) = terminal.awake(1)
-    eventually(lambda: ("end", "ingest") in read_diary(source))
-    eventually(lambda: len(getattr(terminal.store.job(job), "steps", ())) > 1)
+    wait_until(lambda: ("end", "ingest") in read_diary(source))
+    wait_until(lambda: len(getattr(terminal.store.job(job), "steps", ())) > 1)
 
     assert record.stages == ("ingest",)
     assert {what for what, part in read_diary(source) if part != "ingest"} == set()
@@ -249,6 +240,47 @@ def test_a_wrong_setting_ends_the_command_before_any_worker_starts(
 # -- admission --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.raises_code("storage_differs")
+@pytest.mark.parametrize("words", [("worker", "--processes", "1"), ("up", "--processes", "1", "--port", "0")])
+def test_who_would_store_elsewhere_does_not_join_a_fleet(terminal: Terminal, words: Sequence[str]) -> None:
+    terminal.type("worker", "--processes", "1")
+    terminal.awake(1)
+    terminal.set(storage_url=(terminal.folder / "elsewhere").as_uri())
+
+    said = terminal.said(*words, code=2)
+
+    assert said.startswith("error: storage_differs: ")
+    assert len(said.splitlines()) == 1
+    assert f"file://{terminal.folder}/elsewhere" in said
+    assert len(terminal.workers) == 1
+
+
+def test_a_worker_that_would_store_elsewhere_ends_at_once(terminal: Terminal) -> None:
+    """However it was started: the command is not the only one that starts workers."""
+    terminal.type("worker", "--processes", "1")
+    terminal.awake(1)
+    scratch = terminal.folder / "scratch of its own"
+    scratch.mkdir()
+    environment = {**os.environ, "REELWAY_REDIS_URL": terminal.redis_url, **terminal.settings}
+    environment |= {
+        "REELWAY_STORAGE_URL": (terminal.folder / "elsewhere").as_uri(),
+        "REELWAY_SCRATCH_DIR": str(scratch),
+    }
+
+    done = subprocess.run(
+        [sys.executable, "-m", "workers.main"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert "error: storage_differs: " in done.stderr
+    assert list(scratch.iterdir()) == []
+
+
 def test_a_step_for_which_a_machine_has_no_room_goes_elsewhere(terminal: Terminal) -> None:
     """It is no attempt and no failure; whoever asks is told why it waits there."""
     source = write_source(terminal.folder / "a.toy", sound=False)
@@ -256,7 +288,7 @@ def test_a_step_for_which_a_machine_has_no_room_goes_elsewhere(terminal: Termina
     terminal.set(memory_reserve_bytes=10**18)
     terminal.type("worker", "--processes", "1", "--stages", "transcode")
     job = terminal.submit(source)
-    (full,) = eventually(lambda: [record for record in terminal.workers if record.refused])
+    (full,) = wait_until(lambda: [record for record in terminal.workers if record.refused])
     assert all("memory" in reason for reason in full.refused.values())
     record = terminal.store.job(job)
     assert record is not None
@@ -264,7 +296,7 @@ def test_a_step_for_which_a_machine_has_no_room_goes_elsewhere(terminal: Termina
 
     terminal.set(memory_reserve_bytes=0)
     terminal.type("worker", "--processes", "1", "--stages", "transcode")
-    eventually(lambda: terminal.status(job) is JobStatus.SUCCEEDED)
+    wait_until(lambda: terminal.status(job) is JobStatus.SUCCEEDED)
 
 
 def test_an_encoder_that_nobody_has_any_more_fails_the_job(terminal: Terminal) -> None:
@@ -273,7 +305,7 @@ def test_an_encoder_that_nobody_has_any_more_fails_the_job(terminal: Terminal) -
     terminal.type("worker", "--processes", "1")
     job = terminal.submit(source)
 
-    eventually(lambda: terminal.status(job) is JobStatus.FAILED)
+    wait_until(lambda: terminal.status(job) is JobStatus.FAILED)
     record = terminal.store.job(job)
     assert record is not None
     assert record.error is not None
@@ -331,14 +363,14 @@ def test_what_waited_when_the_fleet_was_killed_is_done_by_the_next(home: Termina
     command = up(home)
     screen(command)
     home.submit(endless, "endless")
-    eventually(lambda: read_diary(endless))
+    wait_until(lambda: read_diary(endless))
     second = home.submit(waiting, "waiting", asset_id="asset000002")
     command.kill()
     command.wait(PATIENCE_S)
     assert read_diary(waiting) == []
 
     screen(up(home))
-    eventually(lambda: home.status(second) is JobStatus.SUCCEEDED)
+    wait_until(lambda: home.status(second) is JobStatus.SUCCEEDED)
 
 
 @pytest.mark.raises_code("address_taken")

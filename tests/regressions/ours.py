@@ -21,7 +21,7 @@ from pipeline.job import Job, Ref, Status, Step
 from pipeline.requests import JobRequest, ProcessRequest
 from pipeline.sandbox import Nursery
 from pipeline.tasks import Blueprint, IngestFacts
-from pipeline.workbench import Watch
+from pipeline.watch import Watch
 from regressions.world import Process, World, until
 from workers import process as product
 from workers.metrics import WorkerMetrics

@@ -108,7 +108,7 @@ def doubt(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> No
     try:
         raise av.error.MemoryError(12, "Cannot allocate memory")
     except av.FFmpegError as error:
-        raise PipelineError("media_url_file_broken") from error
+        raise PipelineError("media_url_file_broken", reason="an absurd number") from error
 
 
 def complain(task: Any, inputs: Mapping[str, Path], out: Outputs, tick: Tick) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from pipeline import keys, plan
 from pipeline.conductor import Conductor
 from pipeline.doorman import Doorman
 from pipeline.errors import PipelineError
+from pipeline.held import BenchLimits, Held
 from pipeline.janitor import Janitor
 from pipeline.job import Job, JobStatus
 from pipeline.memory import ManualClock, MemoryJobStore, MemoryProgress
@@ -36,17 +37,9 @@ from pipeline.storage.folder import FolderStorage
 from pipeline.storage.s3 import connect
 from pipeline.tasks import USUAL_LIMITS, IngestTask
 from pipeline.tidy import tidy_after
-from pipeline.workbench import BenchLimits, Workbench
+from pipeline.workbench import Workbench
 
 STAGES = ("ingest", "transcode", "audio", "package")
-
-
-@pytest.fixture(scope="module")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    nursery = Nursery(tmp_path_factory.mktemp("scratch"))
-    nursery.start()
-    yield nursery
-    nursery.close()
 
 
 @pytest.fixture(scope="module")
@@ -232,19 +225,19 @@ def test_a_bucket_that_was_not_named_is_no_place(fleet: Fleet) -> None:
 
 
 def test_where_the_url_names_the_server_a_retry_finds_the_place_again(
-    fleet: Fleet, film: Bucket, shared_s3: S3Server
+    fleet: Fleet, film: Bucket, shared_s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its query is sealed and erased; the place is remembered."""
     url = f"{film.url}?endpoint={shared_s3.endpoint}"
     attempts = iter(range(100))
-    transcode = fleet.bench._run_stage
+    run = Held.run
 
-    def refuse_once(held: Any, *rest: Any) -> str:
+    def refuse_once(held: Held[Any], *rest: Any) -> str:
         if held.attempt.step.stage == "transcode" and next(attempts) == 0:
             raise PipelineError("video_file_broken")
-        return transcode(held, *rest)
+        return run(held, *rest)
 
-    fleet.bench._run_stage = refuse_once  # type: ignore[method-assign]
+    monkeypatch.setattr(Held, "run", refuse_once)
     job = fleet.ask(url=url, in_place=True)
     assert (job.status, job.sealed, job.source) == (JobStatus.FAILED, "", film.url)
 

@@ -281,8 +281,10 @@ def test_a_playlist_does_not_open_its_neighbour(tmp_path: Path) -> None:
     assert not {"concat", "hls", "dash", "sdp", "rtsp", "image2", "png_pipe", "lavfi", "tedcaptions"} & set(FORMATS)
 
 
-@pytest.mark.parametrize("movflags", ["", "faststart"])
-def test_half_an_mp4_is_broken(tmp_path: Path, movflags: str) -> None:
+@pytest.mark.parametrize(
+    ("movflags", "reason"), [("", "its headers cannot be read"), ("faststart", "it ends before its last frame")]
+)
+def test_half_an_mp4_is_broken(tmp_path: Path, movflags: str, reason: str) -> None:
     """Without its index nothing can be read; with the index first, the index tells that the rest is missing."""
     clip = tmp_path / "clip.mp4"
     with (
@@ -296,7 +298,8 @@ def test_half_an_mp4_is_broken(tmp_path: Path, movflags: str) -> None:
                 target.mux(packet)
     content = clip.read_bytes()
     assert learn(clip).video is not None
-    assert refusal(written(clip, content[: len(content) * 2 // 3])).code == "media_url_file_broken"
+    error = refusal(written(clip, content[: len(content) * 2 // 3]))
+    assert (error.code, error.params) == ("media_url_file_broken", {"reason": reason})
 
 
 @pytest.mark.raises_code("video_file_broken")

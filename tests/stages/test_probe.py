@@ -307,6 +307,18 @@ def test_a_text_that_outlasts_the_picture_is_no_lie_of_the_header(tmp_path: Path
         assert not {"truncated", "header_lies", "damaged"} & set(media.notes), name
 
 
+@pytest.mark.parametrize("missing", [1, 5000])
+def test_a_matroska_file_that_is_cut_short_says_so(missing: int, tmp_path: Path) -> None:
+    """However little is missing, and also where a text keeps its duration from telling."""
+    text = TextIn(codec="subrip", said=[Said(start=0, end=1, text="First.")])
+    whole = make_text_clip(tmp_path / "whole.mkv", text, seconds=2)
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(whole.read_bytes()[:-missing])
+
+    assert "truncated" not in learn(whole).notes
+    assert "truncated" in learn(cut).notes
+
+
 def test_hdr_is_what_is_mapped_whoever_says_it() -> None:
     """Only the Dolby Vision layer says that its base is HDR10."""
     layer = DolbyVision(profile=8, level=1, compatibility=1)

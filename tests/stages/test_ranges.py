@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,10 +20,12 @@ from makers import make_clip
 from running import FFMPEG, Clip, Folder, ignored, opened
 from s3_server import S3Server
 from storages import Interrupted
+from waiting import wait_until
 
-from pipeline import keys, plan, stages
+from pipeline import keys, plan
 from pipeline.conductor import Attempt, Conductor
 from pipeline.errors import PipelineError
+from pipeline.held import BenchLimits
 from pipeline.job import Job, Ref, Status
 from pipeline.media.handle import BLOCK, LONGEST, REQUEST, Handle, Reader
 from pipeline.media.probe import probe
@@ -38,7 +38,7 @@ from pipeline.stages.transcode import transcode
 from pipeline.storage import open_storage
 from pipeline.storage.folder import FolderStorage
 from pipeline.tasks import AudioRendition, AudioTask, Limits
-from pipeline.workbench import BenchLimits, Workbench
+from pipeline.workbench import Workbench
 
 KEY = "private/asset000001.bin"
 SMALL = Limits(max_pixels=10**6)
@@ -302,27 +302,6 @@ def test_a_handle_opens_nothing_else_either(tmp_path: Path, content: bytes) -> N
 # -- what goes wrong ---------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
-        nursery = Nursery(tmp_path_factory.mktemp("scratch"))
-        nursery.start()
-        yield nursery
-        nursery.close()
-
-
-@pytest.fixture
-def turn(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
-    """`turn(stage, function)`: from now on the stage does what `evil.function` does."""
-
-    def turn(stage: str, function: str) -> None:
-        entry = replace(stages.STAGES[stage], function=f"evil:{function}")
-        monkeypatch.setitem(stages.STAGES, stage, entry)  # type: ignore[arg-type]
-
-    return turn
-
-
 class Bench:
     """A worker on a storage without paths, with a job whose ingest is done."""
 
@@ -384,13 +363,6 @@ def expected(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery, clip: P
 
 def server_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("ranges-")]
-
-
-def wait_until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_a_source_that_was_a_file_is_not_read_back_to_learn_what_it_is(

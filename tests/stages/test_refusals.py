@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 from builders import a_profile, a_request
 from makers import make_clip
@@ -17,6 +17,7 @@ from s3_server import S3Server
 from pipeline import keys, plan
 from pipeline.conductor import Conductor
 from pipeline.errors import PipelineError
+from pipeline.held import BenchLimits
 from pipeline.janitor import Janitor
 from pipeline.job import Job, JobStatus, Ref
 from pipeline.media.probe import probe
@@ -26,7 +27,7 @@ from pipeline.sandbox import Nursery
 from pipeline.storage import open_storage
 from pipeline.tasks import Limits
 from pipeline.tidy import tidy_after
-from pipeline.workbench import BenchLimits, Workbench
+from pipeline.workbench import Workbench
 
 
 def refusal(path: Path, **limits: Any) -> PipelineError:
@@ -117,6 +118,41 @@ def test_sound_in_a_format_that_nobody_knows_is_refused_with_those_that_we_know(
     assert "aac" in str(error.params["supported_formats"])
 
 
+def test_what_is_encrypted_is_wanted_as_it_was(clip: Path, tmp_path: Path) -> None:
+    """Another format would not help."""
+    key = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "01" * 16, "encryption_kid": "02" * 16}
+    closed = tmp_path / "closed.mp4"
+    with av.open(str(clip)) as source, av.open(str(closed), "w", options=key) as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+
+    error = refusal(closed)
+
+    assert (error.code, error.params["detected_format"]) == ("media_url_unsupported_format", "encrypted media")
+    assert error.hint == "Send it as it was before it was encrypted: no key opens it here."
+
+
+def test_what_is_no_media_is_told_what_this_operator_takes(tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").write_text("Dear diary, this is no film.\n" * 100)
+
+    assert "mov, mp4, m4a" in refusal(tmp_path / "film.mp4").hint
+    assert refusal(tmp_path / "film.mp4", formats=("matroska",)).hint.startswith("Send one of: matroska (whoever")
+
+
+@pytest.mark.raises_code("media_url_file_broken")
+def test_what_is_broken_says_how(clip: Path, tmp_path: Path) -> None:
+    def said(content: bytes) -> str:
+        (tmp_path / "film.mp4").write_bytes(content)
+        return str(refusal(tmp_path / "film.mp4").params["reason"])
+
+    whole = clip.read_bytes()
+    assert said(b"") == "it is empty"
+    assert said(whole.replace(b"moov", b"moo?")) == "its headers cannot be read"
+
+
 @pytest.mark.parametrize("size", [(2, 2), (16, 16), (4000, 16), (16, 4000)])
 def test_every_picture_that_can_be_encoded_is_accepted_where_nobody_says_otherwise(
     size: tuple[int, int], tmp_path: Path
@@ -140,14 +176,6 @@ def test_the_playlist_of_a_live_stream_is_live_whatever_its_name(name: str, tmp_
 
 
 # -- what becomes of a refused source ---------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    nursery = Nursery(tmp_path_factory.mktemp("scratch"))
-    nursery.start()
-    yield nursery
-    nursery.close()
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -203,7 +231,8 @@ def test_a_refused_source_is_tried_once_and_nothing_of_it_is_public(
         "retryable": False,
     }
     assert not [key for key in desk.left() if key.startswith(keys.PUBLIC)]
-    assert desk.left() == ([keys.source(ASSET, "a.mp4"), keys.history(ASSET, job.id)] if keep else [])
+    kept = [keys.source(ASSET, "a.mp4"), keys.history(ASSET, job.id), keys.digest(ASSET)]
+    assert desk.left() == (kept if keep else [])
     if keep:
         assert storage.get(keys.source(ASSET, "a.mp4")) == clip.read_bytes()
         assert json.loads(storage.get(keys.history(ASSET, job.id)))["job"]["error"]["code"] == "video_duration_too_long"

@@ -22,12 +22,13 @@ from needs import Require
 from pipeline import plan, stages
 from pipeline.conductor import Attempt, Conductor
 from pipeline.errors import PipelineError
+from pipeline.held import BenchLimits
 from pipeline.job import Status
 from pipeline.memory import MemoryJobStore, MemoryProgress, SystemClock
 from pipeline.sandbox import Child, ChildKilled, ChildLimits, Nursery
 from pipeline.storage import open_storage
 from pipeline.tasks import AudioRendition, AudioStream, AudioTask, Timeline, to_json
-from pipeline.workbench import BenchLimits, Workbench
+from pipeline.workbench import Workbench
 from workers import doctor
 
 SMALL = ChildLimits(memory_bytes=1024**3, file_bytes=8 * 1024**2)
@@ -41,17 +42,6 @@ def nursery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nursery
     nursery.start()
     yield nursery
     nursery.close()
-
-
-@pytest.fixture
-def turn(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
-    """`turn(stage, function)`: from now on the stage does what `evil.function` does."""
-
-    def turn(stage: str, function: str) -> None:
-        entry = replace(stages.STAGES[stage], function=f"evil:{function}")
-        monkeypatch.setitem(stages.STAGES, stage, entry)  # type: ignore[arg-type]
-
-    return turn
 
 
 def a_task(source: str = "source") -> str:
@@ -529,7 +519,7 @@ def test_a_hang_is_stalled_and_tried_again(
 ) -> None:
     turn("ingest", "hang")
     monkeypatch.setitem(stages.STAGES, "ingest", replace(stages.STAGES["ingest"], stall_s=0.1))  # type: ignore[arg-type]
-    monkeypatch.setattr("pipeline.workbench.LEASE_S", 0.3)
+    monkeypatch.setattr("pipeline.watch.LEASE_S", 0.3)
     bench = Bench(nursery, tmp_path)
     assert bench.bench.run(bench.attempt) == "stalled"
     assert (bench.status(), bench.error()) == (Status.RETRYING, "stalled")
@@ -541,7 +531,7 @@ def test_work_without_an_end_is_timed_out(
     nursery: Nursery, turn: Callable[[str, str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turn("ingest", "busy")
-    monkeypatch.setattr("pipeline.workbench.LEASE_S", 0.3)
+    monkeypatch.setattr("pipeline.watch.LEASE_S", 0.3)
     bench = Bench(nursery, tmp_path, wall_s=0.5)
     assert bench.bench.run(bench.attempt) == "timed_out"
     assert (bench.status(), bench.error()) == (Status.FAILED, "timed_out")

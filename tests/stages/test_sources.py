@@ -20,6 +20,7 @@ from pipeline.conductor import Conductor
 from pipeline.errors import PipelineError
 from pipeline.fetch import fetch
 from pipeline.guard import Allowance, Guard
+from pipeline.held import BenchLimits
 from pipeline.job import Job, Ref
 from pipeline.memory import ManualClock, MemoryJobStore, MemoryProgress
 from pipeline.ports import ObjectNotFound, Storage
@@ -30,18 +31,10 @@ from pipeline.storage.folder import FolderStorage
 from pipeline.storage.s3 import connect
 from pipeline.tasks import USUAL_LIMITS, IngestTask, Limits
 from pipeline.tidy import history
-from pipeline.workbench import BenchLimits, Workbench
+from pipeline.workbench import Workbench
 
 CANARY = "canary5ecret"
 KEY = f"private/{ASSET}.mp4"
-
-
-@pytest.fixture(scope="module")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    nursery = Nursery(tmp_path_factory.mktemp("scratch"))
-    nursery.start()
-    yield nursery
-    nursery.close()
 
 
 @pytest.fixture(scope="module")
@@ -341,7 +334,7 @@ def test_an_object_that_changes_on_its_way_is_begun_anew(
     shared_s3: S3Server,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pipeline.storage.buckets._BLOCK", 4)
+    monkeypatch.setattr("pipeline.blocks.BLOCK", 4)
     url = put("sources-in/changing.mp4", b"0123456789")
     blocks = Buckets.of(shared_s3.url(), "").blocks(url, max_bytes=None, moved=lambda: None)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +17,7 @@ from storages import Interrupted
 from pipeline import keys, plan
 from pipeline.conductor import Answer, Attempt, Conductor
 from pipeline.errors import PipelineError
+from pipeline.held import BenchLimits
 from pipeline.job import JOB_LEVEL, Job, JobStatus, Ref
 from pipeline.memory import ManualClock, MemoryJobStore, MemoryProgress
 from pipeline.ports import Storage, StoredObject
@@ -27,18 +28,10 @@ from pipeline.sandbox import Nursery
 from pipeline.storage.folder import FolderStorage
 from pipeline.tasks import IngestFacts, PartsFacts, TranscodeTask, to_json
 from pipeline.tidy import tidy
-from pipeline.workbench import BenchLimits, Workbench
+from pipeline.workbench import Workbench
 
 DOORS = (keys.hls_door(ASSET), keys.dash_door(ASSET))
 SHA256 = "0f" * 32
-
-
-@pytest.fixture(scope="module")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    nursery = Nursery(tmp_path_factory.mktemp("scratch"))
-    nursery.start()
-    yield nursery
-    nursery.close()
 
 
 class House:

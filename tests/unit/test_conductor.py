@@ -428,6 +428,7 @@ def test_captions_come_to_an_asset_that_plays_and_it_is_ready_with_them() -> Non
 
     track = {
         "id": "text-en-auto",
+        "track": "text-en-auto",
         "type": "Subtitle",
         "name": "English (auto-generated)",
         "language": "en",

@@ -384,7 +384,7 @@ def test_a_retry_does_not_lose_its_work_to_the_one_who_tidies_the_job_before(fro
 
     front.sweep()
 
-    assert front.left() == sorted([*before, keys.history(ASSET, old.id)])
+    assert front.left() == sorted([*before, keys.digest(ASSET), keys.history(ASSET, old.id)])
     front.live()
     assert front.job("retry-1").status is JobStatus.SUCCEEDED
 
@@ -519,10 +519,16 @@ def test_many_assets_are_deleted_all_or_none(ready: Front) -> None:
 
 
 def test_what_clips_play_is_deleted_by_force_only(ready: Front) -> None:
-    ready.storage.put(keys.references(ASSET) + "cl1p0000001", b"")
+    ready.storage.put(keys.reference(ASSET, "cl1p0000001"), b"")
+    tracks = [key for key in ready.left() if key.endswith((".m4s", "init.mp4"))]
 
-    error = ready.refusal("delete", ids=[ASSET])
-    assert (error.code, error.params["clips"]) == ("asset_referenced", 1)
+    ready.ask("delete", ids=[ASSET])
+    ready.live()
+    assert ready.left() == sorted([keys.tombstone(ASSET), keys.reference(ASSET, "cl1p0000001"), *tracks])
+
+
+def test_a_deletion_by_force_asks_for_no_clip(ready: Front) -> None:
+    ready.storage.put(keys.reference(ASSET, "cl1p0000001"), b"")
 
     ready.ask("delete", ids=[ASSET], force=True)
     ready.live()

@@ -45,9 +45,28 @@ def emitted(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     store.append("asset000001", a_draft(type="request.refused", data=refusal.model_dump(mode="json")))
     front = Front(tmp_path_factory.mktemp("front"))
     front.ready()
+    _cut(front)
     front.ask("delete", ids=[ASSET])
     front.live()
     return [event for world in worlds for event in world.books.events()] + store.events + front.events
+
+
+def _cut(front: Front) -> None:
+    """Trims, clips and exports, each made and each cancelled."""
+    wishes: list[tuple[str, dict[str, Any]]] = [
+        ("trim", {"start_time": 1, "preview": True}),
+        ("trim", {"start_time": 1}),
+        ("revert_trim", {}),
+        ("clip", {"new_id": "cl1p0000001", "end_time": 4}),
+        ("export", {}),
+    ]
+    for wish, fields in wishes:
+        front.ask(wish, asset_id=ASSET, **fields)
+        front.live(seconds=5)
+    for wish, fields in (("trim", {"end_time": 2}), ("clip", {"new_id": "cl1p0000002", "end_time": 2}), ("export", {})):
+        front.ask(wish, asset_id=ASSET, **fields)
+        front.ask("cancel", asset_id=fields.get("new_id", ASSET))
+        front.live(seconds=5)
 
 
 def a_draft(**changes: Any) -> EventDraft:

@@ -47,11 +47,12 @@ class World:
         self.store = MemoryJobStore(ManualClock(NOW_MS))
         self.busy: set[str] = set()
         self.known: set[str] = set()
+        self.held = self.store.asset
         self.store.asset = self._asset  # type: ignore[method-assign]
 
     def _asset(self, asset_id: str) -> AssetRecord | None:
         if asset_id not in self.known:
-            return None
+            return self.held(asset_id)
         return AssetRecord(id=asset_id, document={}, version=1, epoch=1, sequence=1)
 
     def put(self, key: str, body: bytes = b"x", *, at: int = OLD) -> str:
@@ -158,7 +159,7 @@ def test_an_unpublished_asset_with_an_owner_stays(world: World, owner: str) -> N
     if owner == "a young object":
         world.put(keys.receipt(ASSET, "job-1", "video-2", "1-abc"), at=YOUNG)
     if owner == "a clip":
-        world.put(f"{keys.references(ASSET)}clipclipcli")
+        world.put(keys.reference(ASSET, "clipclipcli"), at=YOUNG)
     before = world.left()
 
     assert world.reasons() == []
@@ -248,7 +249,7 @@ def test_a_deletion_waits_for_an_open_job_and_for_clips(world: World, owner: str
     if owner == "an open job":
         world.busy.add(ASSET)
     else:
-        world.put(f"{keys.references(ASSET)}clipclipcli")
+        world.put(keys.reference(ASSET, "clipclipcli"), at=YOUNG)
     before = world.left()
 
     assert world.reasons() == []
@@ -298,6 +299,7 @@ GARBAGE: dict[str, tuple[str, ...]] = {
     ),
     "receipt": (keys.receipt(ASSET, "job-1", "video-1", "1-abc"), keys.receipt(ASSET, "job-1", "video-1", "2-def")),
     "claim": (keys.claim(ASSET),),
+    "preview": (f"{keys.preview(ASSET, '0a1b2c')}video.m3u8", f"{keys.preview(ASSET, '0a1b2c')}1/video-720p.m3u8"),
 }
 NEVER_PUBLISHED = keys.version(ASSET, 3) + "0123456789ab/video-720p.m3u8"
 
@@ -357,9 +359,9 @@ def test_what_only_an_earlier_version_names_stays(world: World) -> None:
     assert world.left() == before
 
 
-def test_clips_keep_every_track_of_what_they_were_cut_from(world: World) -> None:
+def test_clips_that_are_being_made_keep_every_track_of_what_they_are_cut_from(world: World) -> None:
     world.living()
-    world.put(f"{keys.references(ASSET)}clipclipcli")
+    world.put(keys.reference(ASSET, "clipclipcli"), at=YOUNG)
     for key in (*GARBAGE["track"], *GARBAGE["text"]):
         world.put(key)
 
@@ -461,7 +463,8 @@ def test_a_job_that_begins_and_ends_while_the_janitor_deletes_keeps_what_it_took
     def come_and_go() -> None:
         world.publish(track, step="again")
         job = Job(id="job-2", asset=ASSET, status=JobStatus.SUCCEEDED)
-        world.store.commit(Commit(job="job-2", asset=ASSET, new=True, header=job))
+        accepted = EventDraft(id="job-2.accepted", type="asset.accepted", data={})
+        world.store.commit(Commit(job="job-2", asset=ASSET, new=True, header=job, events=(accepted,)))
 
     class Slow(Interrupted):
         def delete(self, prefix: str, *, moved: Moved | None = None) -> int:

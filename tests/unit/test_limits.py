@@ -84,7 +84,12 @@ def refusal(media: MediaInfo, **limits: Any) -> PipelineError:
         (
             "media_url_unsupported_format",
             {"formats": ("matroska", "avi")},
-            {"detected_format": "mov,mp4,m4a,3gp,3g2,mj2", "supported_formats": "matroska, avi"},
+            {
+                "detected_format": "mov,mp4,m4a,3gp,3g2,mj2",
+                "supported_formats": "matroska, avi",
+                "wanted": "one of: matroska, avi (whoever runs this takes no others: `formats` in "
+                "docs/reference/limits.md)",
+            },
         ),
     ],
 )

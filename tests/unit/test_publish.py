@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import presentations
 import pytest
 from presentations import ASSET, NTSC, audio_track, text_track, video_track
 from storages import Interrupted
@@ -20,7 +21,7 @@ from pipeline.errors import PipelineError
 from pipeline.ports import Moved, ObjectNotFound, PreconditionFailed, Storage, StoredObject
 from pipeline.presentation.compose import compose
 from pipeline.presentation.hls import render_playlists
-from pipeline.presentation.model import Effect, Presentation, marked_version
+from pipeline.presentation.model import Edit, Effect, Presentation, marked_version
 from pipeline.presentation.publish import NoLongerOurs, latest, mend, publish, render_doors
 from pipeline.storage.folder import FolderStorage
 from pipeline.tasks import from_json
@@ -93,12 +94,12 @@ def linked(master: str) -> set[str]:
     return {keys.public(ASSET) + uri for uri in uris}
 
 
-def assert_settled(storage: Storage, effects: set[int]) -> None:
-    """Everything that was asked for is public, once, and the doors lead to it."""
+def assert_settled(storage: Storage, effects: set[int], *others: str) -> None:
+    """Everything that was asked for is public, once, and the doors lead to it. `others`: what brought no sound."""
     assert_doors_lead_to_whole_versions(storage)
     last = latest(storage, ASSET)
     assert last is not None
-    assert sorted(each.step for each in last.effects) == sorted(effect(number).step for number in effects)
+    assert sorted(each.step for each in last.effects) == sorted([*(effect(each).step for each in effects), *others])
     assert {track.id for track in last.audio} == {f"audio-{number}-en" for number in effects}
     assert [door_version(storage, door) for door in DOORS] == [last.version, last.version]
 
@@ -169,6 +170,33 @@ def test_two_versions_that_differ_only_in_what_captions_say_lie_apart(storage: S
     assert first.folder != other.folder
 
 
+def change_range(storage: Storage, edit: Edit | None, name: str) -> Presentation:
+    made = Effect(job="job", step=name)
+    return publish(
+        storage,
+        ASSET,
+        made,
+        lambda last: compose(last, asset=ASSET, effect=made, duration=NTSC.duration, edit=edit),
+    )
+
+
+def test_captions_of_a_trimmed_version_are_cut_and_come_back_with_a_revert(storage: Storage) -> None:
+    stored = b"WEBVTT\n\n00:00:02.002 --> 00:00:04.000\nHello\n\n00:00:09.500 --> 00:00:10.000\nGood bye\n"
+    publish_sound(storage, 1)
+    whole = publish_captions(storage, stored)
+
+    trimmed = change_range(storage, presentations.edit(whole, 90, 262), "trim")
+    reverted = change_range(storage, None, "revert")
+
+    shown = [storage.get(version.captions(version.text[0])) for version in (whole, trimmed, reverted)]
+    assert shown[0] == shown[2] == stored
+    assert shown[1] == (
+        b"WEBVTT\nX-TIMESTAMP-MAP=LOCAL:00:00:00.000,MPEGTS:270270\n\n00:00:00.000 --> 00:00:00.997\nHello\n"
+    )
+    assert storage.get(whole.text[0].segments[0].key) == stored
+    assert_settled(storage, {1}, "captions", "trim", "revert")
+
+
 def test_an_effect_is_published_once(storage: Storage) -> None:
     first = publish_sound(storage, 1)
 
@@ -189,6 +217,8 @@ def test_more_versions_than_four_digits(storage: Storage) -> None:
     body = json.loads(storage.get(f"{keys.version(ASSET, 1)}presentation.json"))
     storage.put(f"{keys.version(ASSET, 10_000)}presentation.json", json.dumps(body | {"version": 10_000}).encode())
     storage.put(f"{keys.version(ASSET, 9_999)}presentation.json", json.dumps(body | {"version": 9_999}).encode())
+    for door in DOORS:
+        storage.put(door, storage.get(door).replace(b"presentation 1", b"presentation 9999"))
 
     assert publish_sound(storage, 2).version == 10_001
     assert_settled(storage, {1, 2})

@@ -13,6 +13,7 @@ from storages import Interrupted
 
 from pipeline import document as documents
 from pipeline import keys
+from pipeline.clips import mark
 from pipeline.doorman import FULL
 from pipeline.errors import PipelineError
 from pipeline.job import AssetRecord, JobStatus
@@ -20,6 +21,7 @@ from pipeline.ports import ObjectNotFound
 from pipeline.presentation.publish import latest
 from pipeline.reconcile import Outcome, Reconciled, Reconciliation
 from pipeline.tidy import erase
+from pipeline.trims import trims_of
 
 
 @pytest.fixture
@@ -303,3 +305,66 @@ def test_what_cannot_be_read_is_told_and_the_others_are_looked_after(body: bytes
         ASSET: Outcome.RESTORED,
         "zzzzzzzzzzz": Outcome.UNREADABLE,
     }
+
+
+# -- edits and clips --------------------------------------------------------------------------------------------------
+
+CLIP = "cl1p0000001"
+
+
+def trimmed(front: Front) -> None:
+    """An asset that was trimmed twice, and a clip of it that was trimmed as well."""
+    front.ready()
+    for number, asset in enumerate((ASSET, ASSET, CLIP), 1):
+        if asset == CLIP:
+            front.ask("clip", id="clip", asset_id=ASSET, new_id=CLIP, start_time=1, end_time=8)
+            front.live()
+        front.ask("trim", id=f"trim-{number}", asset_id=asset, start_time=number, end_time=6)
+        front.live()
+
+
+def test_what_was_trimmed_is_as_trimmed_as_before(front: Front) -> None:
+    trimmed(front)
+    before = {asset: front.document(asset)["video"] for asset in (ASSET, CLIP)}
+    trims = {asset: trims_of(front.store, front.storage, asset) for asset in (ASSET, CLIP)}
+    front.forget()
+
+    outcomes = reconciled(front, everything=True)
+
+    assert outcomes == [Reconciled(asset=asset, outcome=Outcome.RESTORED) for asset in (ASSET, CLIP)]
+    assert {asset: front.document(asset)["video"] for asset in (ASSET, CLIP)} == before
+    assert before[ASSET]["status"] == before[CLIP]["status"] == "Completed"
+    assert before[ASSET]["edit"]["trim_job_id"] == 2
+    assert before[CLIP]["duration_ms"] < before[ASSET]["duration_ms"]
+    assert {asset: trims_of(front.store, front.storage, asset) for asset in (ASSET, CLIP)} == trims
+    assert reconciled(front, everything=True) == []
+
+
+def test_a_trim_that_nobody_was_told_of_is_told(front: Front) -> None:
+    """It was published, and then Redis was lost."""
+    trimmed(front)
+    books = rewound(front)
+    front.ask("revert_trim", id="revert", asset_id=ASSET)
+    front.live()
+    put_back(front, books)
+
+    assert reconciled(front) == [Reconciled(asset=ASSET, outcome=Outcome.RENEWED)]
+    assert front.document()["video"]["edit"] is None
+    assert reconciled(front) == []
+
+
+def test_a_deletion_that_is_asked_for_again_takes_nothing_that_a_clip_plays(front: Front) -> None:
+    """Storage says that it was deleted, an older Redis that it was not."""
+    trimmed(front)
+    mark(front.storage, CLIP, [ASSET])
+    books = rewound(front)
+    front.ask("delete", id="d-1", ids=[ASSET])
+    front.live()
+    before = front.left()
+    put_back(front, books)
+
+    assert reconciled(front) == [Reconciled(asset=ASSET, outcome=Outcome.DELETED)]
+    front.live()
+
+    assert front.left() == before
+    assert all(front.storage.stat(track.init) for track in front.shown(CLIP).tracks)

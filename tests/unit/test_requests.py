@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -17,9 +18,12 @@ from pipeline.requests import (
     RESOLUTIONS,
     BatchRequest,
     DeleteRequest,
+    DuplicateRequest,
+    ExportRequest,
     ProcessRequest,
     ReprocessRequest,
     Request,
+    exact,
     new_asset_id,
     parse_request,
     request_of,
@@ -182,6 +186,49 @@ def test_reprocess_is_told_what_to_make_in_one_way() -> None:
     assert "leave out stages" in _wrong("reprocess", asset_id="abcdefghijk", everything=True, stages=["audio"])
     assert _wrong("reprocess", asset_id="abcdefghijk", stages=["sprite"]).startswith("asset.reprocess.stages")
     assert "unknown resolution" in _wrong("reprocess", asset_id="abcdefghijk", resolutions="9p")
+
+
+@pytest.mark.parametrize("type_", ["trim", "clip"])
+def test_a_part_has_one_end_at_least(type_: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        parsed(type_, asset_id="abcdefghijk")
+
+    assert refusal(caught.value).document()["params"] == {"parameter": "start_time"}
+    assert parsed(type_, asset_id="abcdefghijk", end_time=0), "whether there is such a part is seen at the asset"
+
+
+@pytest.mark.parametrize("value", [True, "30", [1], {}])
+def test_a_time_is_a_number(value: object) -> None:
+    assert "start_time" in _wrong("trim", asset_id="abcdefghijk", start_time=value)
+
+
+def test_a_time_is_the_number_that_was_written() -> None:
+    assert [exact(value) for value in (0.1, 30.0, 1e-9, 123456.789)] == [
+        Fraction(1, 10),
+        30,
+        Fraction(1, 10**9),
+        Fraction(123456789, 1000),
+    ]
+
+
+def test_a_clip_is_another_asset() -> None:
+    assert "new_id" in _wrong("clip", asset_id="abcdefghijk", new_id="abcdefghijk", end_time=3)
+    first, second = (parsed("duplicate", asset_id="abcdefghijk") for _ in range(2))
+    assert isinstance(first, DuplicateRequest)
+    assert isinstance(second, DuplicateRequest)
+    assert first.new_id != second.new_id != "abcdefghijk"
+
+
+def test_an_export_names_tracks_by_what_they_are_called_anywhere() -> None:
+    asked = parsed("export", asset_id="abcdefghijk", audio=["en", "audio-1-en", "en"], captions=["4095"])
+
+    assert isinstance(asked, ExportRequest)
+    assert (asked.audio, asked.captions) == (("en", "audio-1-en"), ("4095",))
+    assert "audio" in _wrong("export", asset_id="abcdefghijk", audio=["../x"])
+
+
+def test_only_versions_from_one_on_can_be_gone_back_to() -> None:
+    assert "version" in _wrong("roll_back", asset_id="abcdefghijk", version=0)
 
 
 def test_a_batch_names_its_members_so_that_sent_twice_it_is_the_same() -> None:

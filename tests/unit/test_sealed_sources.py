@@ -120,7 +120,7 @@ def test_a_job_that_failed_later_is_retried_from_the_stored_source(forgotten: bo
     step = next(name for name in front.job(old.id).steps if name.startswith("transcode"))
     front.conductor.fail(front.begin(old.id, step), BROKEN)
     front.sweep()
-    kept = {keys.source(ASSET, "a.mov"), keys.media(ASSET), keys.history(ASSET, old.id)}
+    kept = {keys.source(ASSET, "a.mov"), keys.media(ASSET), keys.history(ASSET, old.id), keys.digest(ASSET)}
     assert set(front.left()) == kept, "nobody could fetch it again, so it stays; nothing else does"
     if forgotten:
         front.forget()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +107,7 @@ def test_an_asset_of_others_stays_and_plays(status: JobStatus, storage: FolderSt
 
     tidy(storage, a_job(status), {})
 
-    assert left(storage) == sorted([*before, keys.history(ASSET, "job-1")])
+    assert left(storage) == sorted([*before, keys.digest(ASSET), keys.history(ASSET, "job-1")])
 
 
 def test_a_job_that_succeeded_keeps_everything_with_and_without_its_captions(storage: FolderStorage) -> None:
@@ -117,7 +116,7 @@ def test_a_job_that_succeeded_keeps_everything_with_and_without_its_captions(sto
     before = left(storage)
 
     tidy(storage, a_job(JobStatus.SUCCEEDED, steps={"subtitle": failed}), {})
-    assert left(storage) == sorted([*before, keys.history(ASSET, "job-1")])
+    assert left(storage) == sorted([*before, keys.digest(ASSET), keys.history(ASSET, "job-1")])
 
     publish_captions(storage)
     before = left(storage)
@@ -284,7 +283,9 @@ def test_so_it_does_where_another_job_was_open(tmp_path: Path) -> None:
 def test_while_another_job_is_open_nothing_is_removed(storage: FolderStorage) -> None:
     before = left(storage)
     tidy(storage, a_job(JobStatus.FAILED), {}, others=lambda: [a_job(JobStatus.ACTIVE, "job-2")])
-    assert left(storage) == sorted([*before, keys.history(ASSET, "job-1")]), "what became of it is told all the same"
+    assert left(storage) == sorted([*before, keys.digest(ASSET), keys.history(ASSET, "job-1")]), (
+        "what became of it is told all the same"
+    )
 
 
 def test_what_only_unsuccessful_jobs_published_goes_with_the_last_of_them(storage: FolderStorage) -> None:
@@ -318,17 +319,18 @@ def test_who_is_slow_to_tidy_removes_nothing_of_a_retry_that_came_and_ended(mome
 
     def sleep(_: int, operation: str, key: str) -> None:
         nonlocal slept
-        asked = {"decision": ("list", keys.versions(ASSET)), "removal": ("delete", keys.hls_door(ASSET))}
+        first = f"{keys.version(ASSET, 1)}presentation.json"
+        asked = {"decision": ("stat", first), "removal": ("delete", keys.hls_door(ASSET))}
         if not slept and (operation, key) == asked[moment]:
             slept = True
             front.ask("retry", asset_id=ASSET, id="again")
             front.work()
 
     class Asleep(Interrupted):
-        def list(self, prefix: str) -> Iterator[StoredObject]:
-            found = tuple(self.inner.list(prefix))  # what it sees is what was there before it slept
-            self._step("list", prefix)
-            return iter(found)
+        def stat(self, key: str) -> StoredObject | None:
+            found = self.inner.stat(key)  # what it sees is what was there before it slept
+            self._step("stat", key)
+            return found
 
     front.sweep(Asleep(front.storage, sleep))
 

@@ -19,11 +19,12 @@ from redis_server import RedisServer
 from pipeline import plan
 from pipeline.conductor import Attempt, Conductor, Fits
 from pipeline.errors import PipelineError
+from pipeline.held import BenchLimits
 from pipeline.job import SCHEMA, Job, Ref, Status, Step
 from pipeline.memory import MemoryJobStore, MemoryProgress, MemoryTickets, SystemClock
 from pipeline.sandbox import Child, Nursery
 from pipeline.storage.folder import FolderStorage
-from pipeline.workbench import BenchLimits, Workbench
+from pipeline.workbench import Workbench
 from workers import actors
 from workers.metrics import WorkerMetrics
 from workers.redis_jobs import RedisJobStore

@@ -166,6 +166,17 @@ def test_the_end_of_a_job_is_found_afterwards(fleet: Fleet) -> None:
     assert fleet.client.wait("job-2").name == "asset.failed"
 
 
+def test_what_a_job_told_is_found_among_all_that_was_told(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.client._PAGE", 2)
+    for number in range(3):
+        fleet.teller.tell(number)
+
+    assert fleet.client.told("job-1", "asset.ingested").correlationid == "job-1"
+    with pytest.raises(PipelineError) as caught:
+        fleet.client.told("job-1", "trim.completed")
+    assert caught.value.code == "cursor_expired"
+
+
 def test_an_end_that_the_stream_has_forgotten_is_an_error(fleet: Fleet) -> None:
     fleet.teller.tell(1)
     fleet.redis.xtrim(EVENTS, maxlen=0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 from redis_server import LossyProxy, RedisServer, running_server
 from stories import EVENTS_OF_A_STORY, Teller, all_events
 from structlog.testing import capture_logs
+from waiting import wait_until
 
 from pipeline.errors import PipelineError
 from pipeline.events import EVENTS, STREAM, AssetData, Event
@@ -81,13 +81,6 @@ def at_work(consumer: EventConsumer, handler: Handler) -> Iterator[None]:
         thread.join()
     if raised:
         raise raised[0]
-
-
-def wait_until(happened: Callable[[], bool]) -> None:
-    deadline, moment = time.monotonic() + PATIENCE_S, threading.Event()
-    while not happened():
-        assert time.monotonic() < deadline
-        moment.wait(0.01)
 
 
 def ids(server: RedisServer) -> list[str]:

@@ -8,14 +8,14 @@ import signal
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from builders import a_blueprint, a_profile, a_request
+from waiting import wait_until
 
 from pipeline.conductor import Answer, Conductor
 from pipeline.errors import PipelineError
@@ -81,13 +81,6 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @contextmanager
@@ -250,7 +243,7 @@ def test_a_killed_parent_takes_everything_with_it(server: Server, tmp_path: Path
     with a_parent(tmp_path / "log") as (parent, said):
         assert all(map(alive, said["pids"]))
         parent.kill()
-        eventually(lambda: not any(map(alive, said["pids"])))
+        wait_until(lambda: not any(map(alive, said["pids"])))
     folder = folder_of(said["url"])
     assert folder.exists(), "a killed process cannot tidy"
     with EmbeddedRedis(server=server) as living:
@@ -270,10 +263,10 @@ def test_ctrl_c_reaches_the_command_which_ends_its_workers_in_order(tmp_path: Pa
 
 def test_a_worker_that_dies_is_replaced() -> None:
     with a_worker(2) as fleet:
-        eventually(lambda: len(registered(fleet)) == 2)
+        wait_until(lambda: len(registered(fleet)) == 2)
         (first, second) = fleet.pids
         os.kill(first, signal.SIGKILL)
-        eventually(lambda: len(registered(fleet)) == 3)
+        wait_until(lambda: len(registered(fleet)) == 3)
         assert second in fleet.pids
         assert len(fleet.pids) == 2
         pids = fleet.pids
@@ -288,7 +281,7 @@ def test_a_worker_that_dies_again_and_again_is_given_up() -> None:
 
 def test_a_worker_that_does_not_listen_is_killed() -> None:
     with a_worker(text=f"{WORKER}\nwhile True: stopping.wait(60)", grace_s=0.1) as fleet:
-        eventually(lambda: len(registered(fleet)) == 1)
+        wait_until(lambda: len(registered(fleet)) == 1)
         (pid,) = fleet.pids
     assert not alive(pid)
 
@@ -322,7 +315,7 @@ def test_a_watched_command_ends_with_its_parents_pipe() -> None:
         pid = int(watcher.stdout.readline())
         assert alive(pid)
         watcher.stdin.close()
-        eventually(lambda: not alive(pid))
+        wait_until(lambda: not alive(pid))
         assert watcher.wait(PATIENCE_S) != 0
 
 

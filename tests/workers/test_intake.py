@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 from redis_server import running_server
 from stories import Teller, all_events
+from waiting import wait_until
 
 from pipeline.errors import PipelineError
 from pipeline.events import Event
@@ -95,13 +95,6 @@ def running(*intakes: Intake) -> Iterator[None]:
     finally:
         for intake in intakes:
             intake.stop()
-
-
-def wait_until(happened: Callable[[], bool]) -> None:
-    deadline, moment = time.monotonic() + PATIENCE_S, threading.Event()
-    while not happened():
-        assert time.monotonic() < deadline
-        moment.wait(0.01)
 
 
 # -- the door ---------------------------------------------------------------------------------------------------------

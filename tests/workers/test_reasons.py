@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,9 +14,10 @@ from stories import Teller
 
 from pipeline.conductor import Answer
 from pipeline.errors import PipelineError
-from pipeline.job import Job, Ref
+from pipeline.job import Commit, Job, Ref
 from pipeline.organizations import Organization, Organizations
-from workers.commands.reasons import reasons
+from workers.commands.reasons import over, reasons
+from workers.commands.show import asked
 from workers.progress import RedisProgress
 from workers.registry import Registry, WorkerRecord
 
@@ -35,16 +37,19 @@ class Fleet:
         self.registry.beat(WorkerRecord(**record))
 
     @property
-    def said(self) -> str:
-        job = self.teller.store.job(self.job.id)
-        assert isinstance(job, Job)
-        control: Any = SimpleNamespace(
+    def control(self) -> Any:
+        return SimpleNamespace(
             store=self.teller.store,
             registry=self.registry,
             progress=RedisProgress(self.client),
             organizations=self.organizations,
         )
-        return "\n".join(reasons(control, job))
+
+    @property
+    def said(self) -> str:
+        job = self.teller.store.job(self.job.id)
+        assert isinstance(job, Job)
+        return "\n".join(reasons(self.control, job))
 
 
 @pytest.fixture
@@ -116,3 +121,56 @@ def test_it_waits_for_another_step(fleet: Fleet) -> None:
 
     assert "1 of 2 steps are done" in fleet.said
     assert "package may begin" in fleet.said
+
+
+def test_nothing_is_open_and_the_last_job_ended_well(fleet: Fleet) -> None:
+    fleet.teller.tell(2)
+    record = fleet.teller.store.asset("asset000002")
+    assert record is not None
+
+    said = over("asset000002", record.document, fleet.teller.store.job("job-2"))
+
+    assert said == ["Nothing of asset000002 is open: it is Completed."]
+
+
+def test_an_asset_plays_though_its_last_job_failed(fleet: Fleet) -> None:
+    """A trim that failed changes nothing of the asset, so the document does not tell of it."""
+    fleet.teller.tell(2)
+    record = fleet.teller.store.asset("asset000002")
+    assert record is not None
+    failed = replace(fleet.job, kind="trim", number=58, error=PipelineError("cancelled").document())
+
+    said = " ".join(over("asset000002", record.document, failed))
+
+    assert "it is Completed. Its last job (trim 58) ended with cancelled: " in said
+
+
+def test_a_trim_waits_for_the_one_before_it(fleet: Fleet) -> None:
+    store = fleet.teller.store
+    for number, created_ms in ((1, 1000), (2, 2000), (3, 3000)):
+        trim = replace(fleet.job, id=f"trim-{number}", kind="trim", number=number, created_ms=created_ms)
+        store.commit(Commit(job=trim.id, asset=trim.asset, new=True, header=trim, steps=trim.steps, rank=created_ms))
+    waiting = store.job("trim-2")
+    assert waiting is not None
+
+    said = "\n".join(reasons(fleet.control, waiting))
+
+    assert "Job trim-2 (trim 2) is active" in said
+    assert "It waits for trim 1 (job trim-1), which was asked for before it." in said
+    assert "trim 3" not in said
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "request_", "words"),
+    [
+        ("process", None, {}, "process"),
+        ("trim", 58, {"start_time": 5.0}, "trim 58"),
+        ("trim", None, {"preview": True}, "preview of a trim"),
+        ("roll_back", None, {"version": 2}, "roll_back to 2"),
+        ("clip", None, {"asset_id": "k3v9x0q2m7a", "new_id": "theclip0001"}, "clip of k3v9x0q2m7a"),
+    ],
+)
+def test_a_job_is_told_by_what_was_asked_for(
+    kind: str, number: int | None, request_: dict[str, Any], words: str
+) -> None:
+    assert asked(kind, number, request_) == words

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from redis_server import RedisServer, running_server
+from waiting import wait_until
 
 from pipeline.errors import PipelineError
 from workers.registry import Presence, Registry, WorkerRecord
@@ -21,13 +21,6 @@ PATIENCE_S = 10.0
 def a_worker(name: str = "w1", **changes: Any) -> WorkerRecord:
     fields: dict[str, Any] = {"name": name, "host": "here", "pid": 7, "stages": ("audio",), "slots": 1, "build": "x264"}
     return WorkerRecord(**{**fields, **changes})
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -49,12 +42,39 @@ def test_who_is_silent_is_gone_and_forgotten(redis_server: RedisServer) -> None:
     client: Any = redis_server.client()
     hasty = Registry(client, gone_s=0.05)
     hasty.beat(a_worker("dead"))
-    eventually(lambda: not hasty.workers())
+    wait_until(lambda: not hasty.workers())
 
     hasty.beat(a_worker("alive"))
 
     assert [record.name for record in hasty.workers()] == ["alive"]
     assert client.hkeys("reelway:workers") == [b"alive"], "the next beat removes what the dead left"
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "fits"),
+    [
+        ("s3://films/fleet?endpoint=http://one:1", "s3://films/fleet/?region=eu&endpoint=http://two:2", True),
+        ("file:///srv/films", "/srv/films/", True),
+        ("", "file:///srv/films", True),
+        ("s3://films/fleet", "s3://films", False),
+        ("s3://films/fleet", "s3://other/fleet", False),
+        ("file:///srv/films", "s3://srv/films", False),
+        ("s3://key:hush@films/a?secret=hush", "s3://key:hush@films/b?secret=hush", False),
+    ],
+)
+def test_a_fleet_has_one_storage(theirs: str, ours: str, fits: bool, registry: Registry) -> None:
+    """What says how to get there may differ, and is told to nobody."""
+    registry.beat(a_worker(storage_url=theirs))
+
+    if fits:
+        registry.check_storage(ours)
+        return
+    with pytest.raises(PipelineError) as caught:
+        registry.check_storage(ours)
+    assert caught.value.code == "storage_differs"
+    assert "hush" not in str(caught.value.document())
+    registry.leave("w1")
+    registry.check_storage(ours)
 
 
 def test_who_leaves_is_gone_at_once(registry: Registry) -> None:
@@ -90,18 +110,18 @@ def test_a_build_is_missed_since_its_last_worker(registry: Registry) -> None:
 
     assert registry.absent_s("x264-164") < 60
     assert registry.absent_s("never seen") == 0, "it is missed from the first question on"
-    eventually(lambda: registry.absent_s("never seen") > 0)
+    wait_until(lambda: registry.absent_s("never seen") > 0)
 
 
 def test_a_presence_beats_until_it_stops(registry: Registry) -> None:
     said = [a_worker()]
     presence = Presence(registry, lambda: said[0])
     presence.start()
-    eventually(lambda: len(registry.workers()) == 1)
+    wait_until(lambda: len(registry.workers()) == 1)
 
     said[0] = a_worker(draining=True)
     presence.changed()
-    eventually(lambda: registry.workers()[0].draining)
+    wait_until(lambda: registry.workers()[0].draining)
     presence.stop()
 
     assert list(registry.workers()) == []
@@ -117,7 +137,7 @@ def test_a_presence_outlives_an_absent_redis() -> None:
             registry.workers()
         server.start()
         presence.changed()
-        eventually(lambda: len(registry.workers()) == 1)
+        wait_until(lambda: len(registry.workers()) == 1)
         presence.stop()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import structlog
-from builders import a_blueprint, a_media, a_video
+from builders import a_blueprint, a_media, a_profile, a_video
 from redis_server import RedisServer
 
 from pipeline.errors import PipelineError
@@ -94,7 +94,42 @@ def test_a_model_that_is_a_folder_needs_what_lies_in_it(tmp_path: Path) -> None:
     assert needed(a_job(), a_step("subtitle"), str(tmp_path)).memory > 3 * GB
 
 
-@pytest.mark.parametrize("stage", ["ingest", "package", "audio", "transcode", "subtitle"])
+def ready(kind: str, seconds: int = 600) -> Job:
+    """Asked of an asset that is there: of its rungs the job has drawn only some."""
+    job = a_job(seconds=seconds)
+    assert job.blueprint is not None
+    few = replace(job.blueprint, rungs=rungs("240p"))
+    return replace(job, kind=kind, profile=a_profile().model_dump(mode="json"), blueprint=few)
+
+
+def test_a_trim_needs_a_whole_ladder_and_little_scratch_however_long_the_film_is() -> None:
+    short, long = (needed(ready("trim", seconds), Step(id="trim", stage="trim")) for seconds in (60, 36_000))
+
+    assert short == long
+    assert short.memory > needed(a_job(), a_step()).memory
+    assert short.scratch < 200 * MB
+
+
+def test_whoever_packages_what_is_played_in_part_needs_as_much_as_a_trim() -> None:
+    trim = needed(ready("trim"), Step(id="trim", stage="trim"))
+
+    assert needed(ready("reprocess"), Step(id="package", stage="package")) == trim
+    assert needed(ready("process"), Step(id="package", stage="package", args={"start": "0"})) == trim
+    revert = needed(ready("revert_trim"), Step(id="package", stage="package", args={"change": "revert"}))
+    assert revert.memory < trim.memory
+
+
+def test_an_export_lies_in_scratch_as_a_whole() -> None:
+    film, hour = (
+        needed(ready("export", seconds), Step(id="export", stage="export", args={"rung": "720p", "audio": []}))
+        for seconds in (7200, 3600)
+    )
+
+    assert film.memory == hour.memory < 200 * MB
+    assert 7200 * MB / 8 < film.scratch < 1.2 * 7200 * MB / 8, "two hours at 1 Mbit/s"
+
+
+@pytest.mark.parametrize("stage", ["ingest", "package", "audio", "transcode", "subtitle", "trim", "export"])
 def test_every_step_needs_something_also_before_anything_is_known(stage: str) -> None:
     bare = replace(a_job(), blueprint=None)
 

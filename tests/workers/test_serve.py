@@ -179,3 +179,20 @@ def test_says_that_there_are_no_players(tmp_path: Path, monkeypatch: pytest.Monk
     assert players_dir() is None
     with serve(tmp_path, "asset") as server:
         assert json.loads(ask(server, "/asset.json")[2])["players"] == {}
+
+
+def test_a_preview_of_a_cut_is_played_instead_of_the_asset(server: Server, tmp_path: Path) -> None:
+    folder = tmp_path / "out/transcoded/asset/previews/4f2a"
+    folder.mkdir(parents=True)
+    (folder / "video.m3u8").write_text("#EXTM3U\n")
+
+    about = json.loads(ask(server, "/asset.json?preview=4f2a")[2])
+
+    assert server.page("4f2a") == f"{server.url}?preview=4f2a"
+    assert (about["id"], about["hls"]) == ("asset", "/transcoded/asset/previews/4f2a/video.m3u8")
+    assert about["dash"] == "/transcoded/asset/previews/4f2a/video.mpd"
+
+
+@pytest.mark.parametrize("name", ["none", "..", "../..", "%2e%2e", "a/../../../.."])
+def test_a_preview_that_nobody_made_is_not_played(server: Server, name: str) -> None:
+    assert ask(server, f"/asset.json?preview={name}")[0] == 404

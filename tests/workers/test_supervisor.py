@@ -6,13 +6,13 @@ import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 from workers.settings import Settings
 from workers.station import _environments, _ours, _shown
@@ -21,13 +21,6 @@ from workers.supervisor import Supervisor, pause_s
 PATIENCE_S = 20.0
 STAYS = "import time\nwhile True: time.sleep(60)"
 NOTES = "import os, sys, time\nopen(f'{sys.argv[1]}/{time.monotonic()}', 'w')\n"
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @contextmanager
@@ -59,7 +52,7 @@ def test_a_killed_worker_is_replaced_and_its_sibling_untouched() -> None:
     with kept(STAYS, processes=2) as workers:
         first, second = workers.pids
         os.kill(first, signal.SIGKILL)
-        eventually(lambda: len(workers.pids) == 2 and first not in workers.pids)
+        wait_until(lambda: len(workers.pids) == 2 and first not in workers.pids)
         assert second in workers.pids
 
 
@@ -71,13 +64,13 @@ def test_a_worker_that_ends_by_itself_gets_longer_and_longer_pauses(tmp_path: Pa
         return 0.0
 
     with kept(f"{NOTES}sys.exit(3)", str(tmp_path), pause=pause):
-        eventually(lambda: len(asked) >= 3)
+        wait_until(lambda: len(asked) >= 3)
     assert asked[:3] == [(1, False), (2, False), (3, False)]
 
 
 def test_during_a_pause_nothing_is_started(tmp_path: Path) -> None:
     with kept(f"{NOTES}sys.exit(3)", str(tmp_path), pause=lambda _deaths, *, killed: 3600.0) as workers:
-        eventually(lambda: workers.deaths == 1)
+        wait_until(lambda: workers.deaths == 1)
         assert workers.pids == ()
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -102,7 +95,7 @@ def test_who_does_not_end_in_time_is_killed_and_counted() -> None:
     with kept(text, output=None) as workers:
         workers.grace_s = 0.5
         (pid,) = workers.pids
-        eventually(lambda: _ignores_sigterm(pid))
+        wait_until(lambda: _ignores_sigterm(pid))
     assert workers.killed == 1
 
 

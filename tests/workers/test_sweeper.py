@@ -236,7 +236,7 @@ def test_a_ring_wakes_the_sweeper(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_expires_is_deleted_and_what_is_refused_is_left_alone_for_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A clip plays segments of the first: its refusal must not keep the others waiting."""
+    """The first cannot be looked at: that must not keep the others waiting."""
     fleet, asked, now = MemoryFleet(), [], [100.0]
     monkeypatch.setattr("workers.sweeper.time.monotonic", lambda: now[0])
     for number in (1, 2):
@@ -246,7 +246,7 @@ def test_what_expires_is_deleted_and_what_is_refused_is_left_alone_for_a_while(
     def expire(asset: str, at_ms: int) -> None:
         asked.append(asset)
         if asset == "asset000001":
-            raise PipelineError("asset_referenced", asset=asset, clips=1)
+            raise PipelineError("storage_forbidden", reason="test")
         fleet.conductor.accept(DeleteRequest(id="d-2", ids=(asset,)))
 
     sweeper = Sweeper(fleet.conductor, fleet.switchboard, lambda job: None, expire)

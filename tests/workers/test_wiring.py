@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
 from workers.redis_client import connect
-from workers.wiring import broker_url
+from workers.settings import Settings
+from workers.wiring import broker_url, control
 
 URLS = {
     "redis://h": "redis://h/1",
@@ -45,3 +47,12 @@ def meant_by(url: str) -> dict[str, Any]:
         pool: redis.ConnectionPool = client.connection_pool
         plain = {name: value for name, value in pool.connection_kwargs.items() if isinstance(value, str | int | float)}
         return {**plain, "kind": pool.connection_class.__name__}
+
+
+@pytest.mark.parametrize("when", ["refuse", "queue"])
+def test_what_becomes_of_a_second_trim_is_a_setting(when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REELWAY_TRIM_WHEN_BUSY", when)
+
+    wired = control(Settings.read(storage_url=tmp_path.as_uri()))
+
+    assert wired.conductor.when_busy == when

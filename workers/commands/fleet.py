@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LOOK_S = 0.25
 """Between two looks at a job that is followed."""
-WRONG_CALLS = frozenset({"parameter_invalid", "parameter_not_provided", "profile_unknown"})
+WRONG_CALLS = frozenset({"parameter_invalid", "parameter_not_provided", "profile_unknown", "trim_range_invalid"})
 """Codes that say that the call was wrong: exit 2."""
 
 

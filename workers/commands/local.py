@@ -21,6 +21,7 @@ from workers.commands.options import (
     Subtitles,
     Title,
 )
+from workers.commands.times import End, Start, asked
 from workers.console import (
     command,
     fail,
@@ -42,7 +43,9 @@ def process(
     subtitles: Subtitles = False,
     language: Language = None,
     title: Title = None,
-    asset_id: Annotated[str | None, typer.Option(help="Bring your own asset id.")] = None,
+    asset_id: Annotated[str | None, typer.Option("--id", "--asset-id", help="Bring your own asset id.")] = None,
+    start: Start = None,
+    end: End = None,
     events: Annotated[Path | None, typer.Option(help="Write every event to this file, a line of JSON each.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -68,6 +71,7 @@ def process(
         "profile": profile,
         "generate_subtitle": subtitles,
         "language": language,
+        **asked(start, end),
         **({"asset_id": asset_id} if asset_id else {}),
     }
     try:
@@ -77,7 +81,7 @@ def process(
     result = run_local(request, out, events)
     document = result.document
     if as_json:
-        from workers.local import document_line
+        from workers.result import document_line
 
         sys.stdout.write(document_line(document) + "\n")
     if result.interrupted and result.job.error is not None:
@@ -94,6 +98,9 @@ def play(
     asset_id: Annotated[str | None, typer.Argument(help="The asset; the newest one if left out.")] = None,
     out: Out = OUT,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0: any.")] = PLAY_PORT,
+    preview: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Play what `reelway trim --preview` made instead.")
+    ] = None,
 ) -> None:
     """Serve an asset on this machine and play it in the browser."""
     from workers import library
@@ -104,7 +111,8 @@ def play(
         nothing_there(out)
         sys.exit(1)
     asset = library.asset(storage_of(out), asset_id or found[-1].id)
-    serve_until_interrupted(out, asset.id, asset.title or asset.orig_filename or asset.id, port)
+    title = asset.title or asset.orig_filename or asset.id
+    serve_until_interrupted(out, asset.id, title, port, preview=preview)
 
 
 def list_assets(out: Out = OUT, as_json: AsJson = False) -> None:

@@ -87,14 +87,12 @@ def _told(control: Control, asset: str) -> Iterator[dict[str, Any]]:
 def why(asset: AssetId) -> None:
     """Say in words what an asset waits for."""
     from workers.commands import show
-    from workers.commands.reasons import reasons
+    from workers.commands.reasons import over, reasons
 
     control = fleet.fleet()
     document = fleet.known_document(control, asset)
-    open_jobs = [job for job in reversed(jobs_of(control, asset)) if not job.status.ended]
+    jobs = jobs_of(control, asset)
+    open_jobs = [job for job in reversed(jobs) if not job.status.ended]
     said = [line for job in open_jobs for line in reasons(control, job)]
-    if not said:
-        error = document["video"].get("error")
-        said = [f"Nothing of {asset} is open: it is {document['video']['status']}."]
-        said += [f"Its last job ended with {error['code']}: {error['message']} {error['hint']}"] if error else []
+    said = said or over(asset, document, jobs[0] if jobs else None)
     show.paper().print("\n".join(said), highlight=False, markup=False, soft_wrap=True)

@@ -28,6 +28,9 @@ OUT = Path("reelway-out")
 PLAY_PORT = 8350
 
 Out = Annotated[Path, typer.Option("--out", help="Folder that holds the assets.", show_default=True)]
+Folder = Annotated[
+    Path | None, typer.Option("--out", help="Folder of `reelway process` that holds the asset, instead of a fleet.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON alone on stdout.")]
 AssetId = Annotated[str, typer.Argument(metavar="ID", help="The asset.", callback=_asset_id)]
 Resolutions = Annotated[str, typer.Option(help="Rungs to make, e.g. 240p,720p.")]

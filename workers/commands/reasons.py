@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PipelineError
 from pipeline.job import Job, Status, Step
 from workers.commands.moment import shown
+from workers.commands.show import asked
 
 if TYPE_CHECKING:
     from pipeline.ports import QueueFigures
@@ -28,9 +29,11 @@ def reasons(control: Control, job: Job) -> list[str]:
     for step in job.steps.values():
         steps[step.status].append(step)
     done = sum(status.settled for status in job.statuses.values())
-    said = [f"Job {job.id} ({job.kind}) is {job.status}: {done} of {len(job.steps)} steps are done."]
+    what = asked(job.kind, job.number, job.request)
+    said = [f"Job {job.id} ({what}) is {job.status}: {done} of {len(job.steps)} steps are done."]
     if job.held:
         said.append(f"It is held: none of its steps begins until `reelway release {job.asset}`.")
+    said += _before(control, job)
     if not job.steps:
         said.append("A sweeper in some worker carries it out." if workers else "No worker is there to carry it out.")
     said += [_running(step, fractions.get(step.id, 0.0)) for step in _first(steps, Status.RUNNING, Status.PUBLISHING)]
@@ -42,6 +45,25 @@ def reasons(control: Control, job: Job) -> list[str]:
         said += _ready(control, job, stage, ready, queues.get(stage), workers)
     said += _waiting(job, steps[Status.WAITING])
     return said
+
+
+def over(asset: str, document: Mapping[str, Any], last: Job | None) -> list[str]:
+    """Where nothing of the asset is open: how it is, and what its last job came to, unless that ended well."""
+    said = [f"Nothing of {asset} is open: it is {document['video']['status']}."]
+    error = last.error if last is not None else document["video"].get("error")
+    if error:
+        what = f" ({asked(last.kind, last.number, last.request)})" if last is not None else ""
+        said.append(f"Its last job{what} ended with {error['code']}: {error['message']} {error['hint']}")
+    return said
+
+
+def _before(control: Control, job: Job) -> Iterator[str]:
+    """What changes the part that is played is done one after the other."""
+    ids = control.store.jobs(job.asset, open_only=True) if job.exclusive else ()
+    for other in (control.store.job(id_) for id_ in ids):
+        if other is not None and other.exclusive and other.created_ms < job.created_ms:
+            what = asked(other.kind, other.number, other.request)
+            yield f"It waits for {what} (job {other.id}), which was asked for before it."
 
 
 def _first(steps: defaultdict[Status, list[Step]], *statuses: Status) -> list[Step]:

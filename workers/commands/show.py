@@ -18,6 +18,7 @@ from pipeline.job import Job, Priority
 from pipeline.ports import QueueFigures
 from pipeline.stages import STAGES
 from workers.commands.moment import shown
+from workers.commands.times import shown as time
 from workers.screen import clock
 
 if TYPE_CHECKING:
@@ -61,12 +62,24 @@ def table(*columns: str) -> Table:
 # -- jobs and steps ---------------------------------------------------------------------------------------------------
 
 
+def asked(kind: str, number: int | None, request: Mapping[str, Any]) -> str:
+    """What a job was asked for, in few words: `trim 58`, `roll_back to 2`, `clip of k3v9x0q2m7a`."""
+    if request.get("preview"):
+        return "preview of a trim"
+    if kind == "roll_back":
+        return f"{kind} to {request.get('version')}"
+    if kind in ("clip", "duplicate"):
+        return f"{kind} of {request.get('asset_id')}"
+    return f"{kind} {number}" if number is not None else kind
+
+
 def job(job: Job, fractions: Fractions) -> dict[str, Any]:
     """A job as JSON. Not its request: a source's URL may hold a secret."""
     return {
         "id": job.id,
         "asset_id": job.asset,
         "type": job.kind,
+        "number": job.number,
         "status": str(job.status),
         "organization": job.organization,
         "priority": str(job.priority),
@@ -112,6 +125,8 @@ def print_status(document: Told, jobs: Sequence[tuple[Job, Fractions]], now_ms: 
         ("title", document.get("title") or document.get("orig_filename")),
         ("plays", video["playback_url"] if video["renditions"] else None),
         ("made", " ".join(made["name"] for made in video["renditions"])),
+        ("shows", _part(video)),
+        ("mp4", video.get("mp4_url")),
         ("expires", shown(document.get("expire_at"))),
         ("deleted", shown(document.get("deleted"))),
         ("error", (video.get("error") or {}).get("code")),
@@ -127,12 +142,21 @@ def print_status(document: Told, jobs: Sequence[tuple[Job, Fractions]], now_ms: 
         console.print(_running_table(steps, now_ms))
 
 
+def _part(video: Told) -> str | None:
+    """Which part of an asset is played; None: all of it."""
+    edit = video.get("edit")
+    if not edit:
+        return None
+    trim = f" (trim {edit['trim_job_id']})" if edit.get("trim_job_id") else ""
+    return f"{time(edit['start_time'])} to {time(edit['end_time'])}{trim}"
+
+
 def _jobs_table(jobs: Iterable[tuple[Job, Fractions]]) -> Table:
     made = table("job", "type", "status", "priority", ">done", "since", "ended", "error")
     for each, fractions in jobs:
         made.add_row(
             each.id,
-            each.kind,
+            asked(each.kind, each.number, each.request),
             "held" if each.held and not each.status.ended else str(each.status),
             str(each.priority),
             f"{each.progress(fractions):.0%}" if each.steps else "",
@@ -162,7 +186,7 @@ def history_table(told: Iterable[Told]) -> Table:
         said, steps = each["job"], each["steps"]
         made.add_row(
             said["id"],
-            said["kind"],
+            asked(said["kind"], said.get("number"), said["request"]),
             said["status"],
             str(len(steps)),
             str(sum(step.get("attempts") or 0 for step in steps)),
@@ -196,7 +220,8 @@ def dead_table(failed: Iterable[Job]) -> Table:
     made = table("job", "asset", "type", "organization", "ended", "error")
     for each in failed:
         code = str((each.error or {}).get("code", ""))
-        made.add_row(each.id, each.asset, each.kind, each.organization, shown(each.ended_ms), code)
+        what = asked(each.kind, each.number, each.request)
+        made.add_row(each.id, each.asset, what, each.organization, shown(each.ended_ms), code)
     return made
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -18,13 +18,16 @@ def probe(
     profile: ProfileName = "default",
     as_json: AsJson = False,
 ) -> None:
-    """Say what ingest would learn of FILE: its streams, what is unusual, whether it would play as it is."""
+    """Say what ingest would learn of FILE: its streams, what is unusual, whether it would play as it is.
+
+    What the limits refuse is shown all the same, with the refusal; the exit code is 1 then.
+    """
     from pipeline.profile import load_profiles
     from pipeline.tasks import to_json
-    from workers.commands.show import paper, refusals
-    from workers.console import command, usage
+    from workers.commands.show import paper, print_json, refusals
+    from workers.console import command, fail, usage
     from workers.facts import made_of, show
-    from workers.inspection import drawn, inspect
+    from workers.inspection import drawn, inspect, refused, unlimited
     from workers.settings import Settings
     from workers.wiring import child_limits
 
@@ -33,12 +36,16 @@ def probe(
     if (chosen := profiles.get(profile)) is None:
         usage(PipelineError("profile_unknown", profile=profile, available=", ".join(sorted(profiles))))
     with refusals(as_json=as_json):
-        media = inspect(file, settings.source_limits, child_limits(settings))
+        media = inspect(file, unlimited(settings.source_limits), child_limits(settings))
+    refusal = refused(media, settings.source_limits)
     if as_json:
-        sys.stdout.write(to_json(media) + "\n")
-        return
-    console = paper()
-    show(console, file.name, media)
-    made = made_of(drawn(media, chosen))
-    line = f"{'makes':<9} {made}; what it costs: {command()} plan {shlex.quote(str(file))}"
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+        told = json.loads(to_json(media))
+        print_json(told | {"error": refusal.document()} if refusal else told)
+    else:
+        console = paper()
+        show(console, file.name, media)
+        made = f"{made_of(drawn(media, chosen))}; what it costs: {command()} plan {shlex.quote(str(file))}"
+        line = f"{'makes':<9} {made}" if refusal is None else f"{'refused':<9} {refusal.code}: nothing is made of it"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if refusal is not None:
+        fail(refusal)

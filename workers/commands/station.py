@@ -49,6 +49,6 @@ def up(
     try:
         sys.exit(start(data, processes, port))
     except PipelineError as error:
-        if error.code in ("parameter_invalid", "setting_invalid"):
+        if error.code in ("parameter_invalid", "setting_invalid", "storage_differs"):
             usage(error)
         raise

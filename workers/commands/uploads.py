@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import mimetypes
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -100,21 +101,47 @@ def _bring(control: Control, file: Path, wish: dict[str, Any], resume: str | Non
 
     uploads = _uploads(control)
     remembered = Remembered(file, control.settings.storage_url, wish)
-    begun = _resumed(uploads, file, resume) if resume else _recalled(uploads, remembered) or uploads.start(_dated(wish))
+    before = _resumed(uploads, file, resume) if resume else _recalled(uploads, remembered)
+    begun = before or uploads.start(_dated(wish))
     remembered.keep(begun.id)
-    hint = f"upload {begun.id}; interrupted, it goes on with: {command()} upload {file} --resume {begun.id}"
-    say().print(hint, style="dim", highlight=False, markup=False, soft_wrap=True)
-    there = sum(part.size for part in begun.parts if part.etag is not None)
-    line = Line(sys.stderr.write if sys.stderr.isatty() else _unseen, begun.file_size, there)
-    etags = Sender(file, lambda: uploads.parts(begun.id), line).send(begun) if begun.state == "open" else {}
-    if sys.stderr.isatty():
-        sys.stderr.write("\n")
+    _note(_goes_on(before) if before else f"upload {begun.id} begins: {begun.file_size / 1e6:,.1f} MB")
+    line = Line(sys.stderr.write if sys.stderr.isatty() else _unseen, begun.file_size, _there(begun))
+    with _told_how_to_go_on(file, begun):
+        etags = Sender(file, lambda: uploads.parts(begun.id), line).send(begun) if begun.state == "open" else {}
+        if sys.stderr.isatty():
+            sys.stderr.write("\n")
     came = uploads.complete(begun.id, etags)
     remembered.forget()
     if came.job is None:
         sys.stdout.write((came.model_dump_json(exclude_none=True) if as_json else str(came.key)) + "\n")
         return
     fleet.answer(came.asset_id, Accepted(request=came.job, jobs=(came.job,)), wait=wait, as_json=as_json)
+
+
+def _goes_on(upload: UploadSaid) -> str:
+    if upload.state != "open":
+        return f"upload {upload.id} is complete: nothing is left to send"
+    return f"upload {upload.id} goes on: {_there(upload) / 1e6:,.1f} of {upload.file_size / 1e6:,.1f} MB are there"
+
+
+def _there(upload: UploadSaid) -> int:
+    """Bytes that need not be sent again."""
+    return sum(part.size for part in upload.parts if part.etag is not None)
+
+
+@contextmanager
+def _told_how_to_go_on(file: Path, begun: UploadSaid) -> Iterator[None]:
+    """Whoever stops it hears how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        again = f"{command()} upload {shlex.quote(str(file))} --resume {begun.id}"
+        _note(f"interrupted; the same command goes on where it was, or from elsewhere: {again}")
+        raise
+
+
+def _note(text: str) -> None:
+    say().print(text, style="dim", highlight=False, markup=False, soft_wrap=True)
 
 
 def _dated(wish: dict[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from workers.commands.options import (
     Title,
     Wait,
 )
+from workers.commands.times import End, Start, asked
 from workers.console import say, usage
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def submit(
     language: Language = None,
     title: Title = None,
     asset_id: Annotated[str | None, typer.Option("--id", help="Bring your own asset id.")] = None,
+    start: Start = None,
+    end: End = None,
     expire_at: Annotated[
         str | None, typer.Option("--expire-at", help="When to delete it: 2027-01-31, 7d, 12h or never.")
     ] = None,
@@ -82,6 +85,7 @@ def submit(
         generate_subtitle=subtitles,
         language=language,
         asset_id=asset_id,
+        **asked(start, end),
         priority=priority,
         organization=organization,
         expire_at=None if expire_at is None else _moment(expire_at),
@@ -276,7 +280,7 @@ def expire(
 
 def delete(
     assets: Annotated[list[str], typer.Argument(metavar="ID…", help="The assets.")],
-    force: Annotated[bool, typer.Option("--force", help="Also where a clip still plays pieces of it.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also what clips of it play: they stop.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Return when nothing of them is left.")] = False,
 ) -> None:

@@ -192,6 +192,7 @@ local function enter(commit, job)
     if redis.call('EXISTS', call.prefix .. ':job:' .. old) == 0 then redis.call('ZREM', known, old) end
   end
   redis.call('ZADD', known, commit.rank, commit.job)
+  redis.call('ZADD', commit.asset_key .. ':open', commit.rank, commit.job)
   redis.call('HINCRBY', commit.asset_key, 'open', 1)
   redis.call('PERSIST', commit.asset_key)
   redis.call('PERSIST', known)
@@ -201,6 +202,7 @@ end
 -- A job's end: its record stays for a while.
 local function close(commit, job)
   redis.call('HINCRBY', commit.asset_key, 'open', -1)
+  redis.call('ZREM', commit.asset_key .. ':open', commit.job)
   count_open(job.organization, -1)
   redis.call('EXPIRE', commit.key, call.keep_s)
   if job.status ~= 'failed' then return end

@@ -19,7 +19,7 @@ LEASE_S = 15.0
 def short_leases() -> Iterator[None]:
     with (
         patch("pipeline.conductor.LEASE_S", LEASE_S / HURRY),
-        patch("pipeline.workbench.LEASE_S", LEASE_S / HURRY),
+        patch("pipeline.watch.LEASE_S", LEASE_S / HURRY),
     ):
         yield
 

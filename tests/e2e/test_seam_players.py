@@ -1,0 +1,75 @@
+"""Where the encoder of today writes another init segment than a track has, players begin anew at both seams of a trim,
+and a viewer sees nothing of it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import test_trim_players as trims
+from assets import MadeAsset, add_captions
+from pages import state, wait_for
+from playwright.sync_api import Page
+
+from pipeline import keys
+from pipeline.presentation.publish import latest
+from pipeline.storage.folder import FolderStorage
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.parametrize("player", trims.PLAYERS)]
+
+
+@pytest.fixture(scope="module")
+def seamed(asset_folder: MadeAsset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The asset with captions, trimmed by an encoder that keeps more reference frames than the one that made it."""
+    root = Path(shutil.copytree(asset_folder.root, tmp_path_factory.mktemp("seams") / "out", symlinks=True))
+    add_captions(root, asset_folder.id, trims.CUES, language="en", name="English")
+    for history in (root / keys.histories(asset_folder.id)).glob("*.json"):
+        text = history.read_text()
+        history.write_text(text.replace('"options":[]', '"options":[["x264-params","ref=4"]]'))
+    start, end = str(float(trims.START_S)), str(float(trims.END_S))
+    trims.command(root, "trim", asset_folder.id, "--start", start, "--end", end)
+    shown = latest(FolderStorage(root), asset_folder.id)
+    assert shown is not None
+    assert shown.edit is not None
+    assert [len(patch.seams) for patch in shown.edit.patches] == [2] * len(shown.edit.patches)
+    return root
+
+
+def test_every_frame_is_shown_in_its_time_and_nobody_waits(
+    player: str, open_player: Callable[..., Page], seamed: Path
+) -> None:
+    page = open_player(player, root=seamed)
+    page.evaluate("video.pause()")
+    page.evaluate("video.currentTime = 0")
+    wait_for(page, "!video.seeking && video.readyState >= 3")
+    page.evaluate(trims.WATCH)
+    page.evaluate("reelway.events.length = 0; video.play()")
+    wait_for(page, "video.ended")
+
+    end, seen = state(page), page.evaluate("window.seen")
+    numbers = [each["number"] for each in seen]
+    assert end["duration"] == pytest.approx(float(trims.END_S - trims.START_S), abs=0.025)
+    # At the very beginning a busy machine may wait for its decoder.
+    assert [one for one in end["events"] if one["type"] in ("warning", "waiting") and one["at"] > 0.2] == []
+    assert numbers == sorted(numbers)
+    assert trims.FIRST <= numbers[0] <= trims.FIRST + 5
+    assert trims.END - 5 <= numbers[-1] < trims.END
+    assert len(set(numbers)) > (trims.END - trims.FIRST) * 2 / 3
+    assert {round(each["time"] * trims.RATE - (each["number"] - trims.FIRST)) for each in seen} == {0}
+
+
+def test_captions_are_read_in_their_time_on_either_side_of_a_seam(
+    player: str, open_player: Callable[..., Page], seamed: Path
+) -> None:
+    page = open_player(player, root=seamed)
+    page.evaluate("video.pause()")
+    page.evaluate("reelway.chooseCaption(0)")
+    for cue in trims.CUES[1:]:
+        for ms in (cue.start_ms + 60, cue.end_ms - 60):
+            at = ms / 1000 - float(trims.START_S)
+            if 0 <= at < float(trims.END_S - trims.START_S):
+                page.evaluate("at => { video.currentTime = at }", at)
+                reads = f"reelway.shown.join(' ') === '{cue.text}'"
+                wait_for(page, f"!video.seeking && video.readyState >= 2 && {reads}")
