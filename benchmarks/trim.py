@@ -2,113 +2,92 @@
 
 Twenty seconds of 1080p, looped to each length by copying, with sound, and their ladder of five rungs, preset veryfast
 as in the default profile. Every cut is made at every length: *in* lies in the first loop, *out* in the last one, at the
-same places of it, so that the same pictures are cut and only the length differs. Each runs in a process of its own, and
-CPU is counted from the stage's call to its answer: everything is loaded before, as in a worker's nursery. The last of
-the cuts is the worst: a frame behind a keyframe, and a frame before one.
+same places of it, so that the same pictures are cut and only the length differs. The cuts of a length come one after
+the other, each a version of the same asset, after one that is not counted: what a worker loads once is loaded. The last
+of them is the worst: a frame behind a keyframe, and a frame before one.
 
-What is real: the loop's ladder, the sources and their sound at all lengths, the stage, and every byte that it reads
-and writes. Of a longer ladder the pictures' segments are those of the loop, told to be later (their `tfdt`): it is not
-encoded for an hour. Storage is left out; the segments that a cut divides lie on the disk.
+Measured is the whole step, as the workbench does it: reading the presentation, cutting, the stage in its child,
+storing the pieces, rendering and publishing the version, and the commits of all that. CPU is that of the worker, and
+beside it of the nursery with its child (Linux only). Bytes and objects are what lies in storage then and did not
+before, or has changed: media (pieces), `presentation.json`, media playlists, and the doors (the master playlist and
+the MPD). The media does not depend on the length; the text does.
+
+What is real: doorman, record, conductor, workbench, nursery, sandbox, stage, publication; ingest and sound at all
+lengths; the loop's ladder. Storage is a folder of this machine, the record is in memory: a bucket and a Redis would
+add their round trips, about as many as there are objects. Of a longer ladder the pictures' segments are those of the
+loop, told to be later (their `tfdt`): it is not encoded for an hour, and in storage lie only those that a cut divides.
+Left out is what comes when the step has ended: the history of the job.
 
 The peers: `ffmpeg` with one decode and a split encodes a range of the ladder again (so many seconds of it are measured,
-and scaled to ten minutes); smartcut (PyPI, in a virtual environment of its own below `.tools/`) cuts each rendition of
-the ladder at the same place, one run a rendition. CPU is user + system of the process and its children.
+and scaled to ten minutes; 0: no peers); smartcut (PyPI, in a virtual environment of its own below `.tools/`) cuts each
+rendition of the ladder at the same place, one run a rendition. CPU is user + system of the process and its children.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
 import time
 import venv
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from random import Random
 
-from benchmarks.ladder import FFMPEG, KEYFRAME, MEDIA, RUNGS, SEGMENT, Measured, encode, ours, run, scale, source_of
-from pipeline.media.boxes import boxes, find, scan_segment, timescale
-from pipeline.media.probe import probe
-from pipeline.media.rates import timeline_of
+from benchmarks.ladder import FFMPEG, KEYFRAME, RUNGS, Measured, encode, run, scale, source_of
+from benchmarks.long_assets import ASSET, LOOP, Long, ladder_of, long_asset, looped
+from pipeline import keys
+from pipeline.ports import Storage, StoredObject
 from pipeline.presentation.cutting import cut, frames_of
-from pipeline.presentation.model import Track
-from pipeline.stages.audio import audio
-from pipeline.stages.trim import trim
-from pipeline.tasks import (
-    AudioRendition,
-    AudioTask,
-    Keyframe,
-    Limits,
-    MediaInfo,
-    Segment,
-    Timeline,
-    TrimTask,
-    from_json,
-    to_json,
-)
+from pipeline.presentation.publish import version
+from pipeline.requests import TrimRequest
+from pipeline.sandbox import Nursery
 
-LOOP = 20
-"""Seconds; whole segments, and a whole part of a minute."""
-SOUND = "audio-1-und"
 SMARTCUT = Path(__file__).parents[1] / ".tools" / "smartcut"
 SCALED = 600
 """Seconds of the range that ffmpeg is told to encode again."""
 CUT = tuple[Fraction, Fraction]
 """Seconds into the first loop at which it begins, and into the last one at which it ends."""
+WARM: CUT = (2 * KEYFRAME + Fraction(1), 9 * KEYFRAME - Fraction(1))
+TEXTS = ("presentation", "playlists", "doors")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Long:
-    """An asset of some minutes."""
+class Sample:
+    """An asset of some minutes, as the peers see it."""
 
     minutes: int
     source: Path
-    media: MediaInfo
-    timeline: Timeline
-    tracks: tuple[Track, ...]
     ladder: Path
-    """The loop's folders, by track."""
-    sound: Path
-
-
-class _Folder:
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def path(self, name: str) -> Path:
-        path = self._root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
-
-    def done(self, name: str) -> None:
-        pass
 
 
 def main() -> None:
     options = _options()
     if options.make:
-        _make(Path(options.make))
+        _make(Path(options.make), options.minutes[0], _cuts(options.cuts))
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         loop = source_of(options.source, LOOP, folder)
-        ladder = _ladder(loop, folder)
-        assets = [_long(minutes, loop, ladder, folder) for minutes in options.minutes]
-        cuts = _cuts(options.cuts)
+        ladder = ladder_of(loop, folder)
+        samples = [Sample(minutes=n, source=looped(loop, n, folder), ladder=ladder) for n in options.minutes]
         _head()
-        ours_of = {asset.minutes: [_trimmed(asset, each, folder) for each in cuts] for asset in assets}
-        for asset in assets:
-            _print_ours(asset, ours_of[asset.minutes])
-        _print_ffmpeg(_encoded(assets[0].source, options.peer_seconds, folder), options.peer_seconds)
-        for asset in assets[:2]:
-            _print_smartcut(asset, _smartcut(asset, cuts[0], folder), ours_of[asset.minutes][0])
+        ours_of = {sample.minutes: _trimmed(sample, options.cuts, folder) for sample in samples}
+        for sample in samples:
+            _print_ours(sample, ours_of[sample.minutes])
+        if not options.peer_seconds:
+            return
+        _print_ffmpeg(_encoded(samples[0].source, options.peer_seconds, folder), options.peer_seconds)
+        for sample in samples[:2]:
+            measured = _smartcut(sample, _cuts(options.cuts)[0], folder)
+            _print_smartcut(sample, measured, ours_of[sample.minutes][0])
 
 
 def _options() -> argparse.Namespace:
@@ -132,133 +111,88 @@ def _cuts(count: int) -> list[CUT]:
     return [*usual, (2 * KEYFRAME + frame, 9 * KEYFRAME - frame)]
 
 
-# -- the assets --------------------------------------------------------------------------------------------------------
-
-
-def _ladder(loop: Path, folder: Path) -> Path:
-    """The loop's pictures in all rungs, made by two processes."""
-    (folder / MEDIA).write_text(to_json(probe(loop, Limits(), lambda _: None)))
-    out = folder / "ladder"
-    run([ours(loop, out, [part], 2) for part in (0, 1)])
-    return out
-
-
-def _long(minutes: int, loop: Path, ladder: Path, folder: Path) -> Long:
-    source = folder / f"{minutes}.mp4"
-    seconds, repeated = minutes * 60, minutes * 60 // LOOP
-    command = [FFMPEG, "-v", "error", "-stream_loop", str(repeated - 1), "-i", str(loop), "-f", "lavfi"]
-    command += ["-i", "aevalsrc=0.3*sin(880*PI*t)*lt(mod(t\\,1)\\,0.1):s=48000", "-t", str(seconds), "-map", "0:v"]
-    subprocess.run([*command, "-map", "1:a", "-c:v", "copy", "-c:a", "aac", str(source)], check=True)
-    media = probe(source, Limits(), lambda _: None)
-    timeline = timeline_of(media, segment=SEGMENT, keyframe=KEYFRAME)
-    assert abs(timeline.duration - seconds) < 1, "the loop has a seam"
-    sound = folder / f"sound-{minutes}"
-    rendition = AudioRendition(track=SOUND, stream=media.audio[0], bitrate=128_000)
-    task = AudioTask(asset="benchmark", source="source", rendition=rendition, timeline=timeline)
-    audio(task, {"source": source}, _Folder(sound), lambda _: None)
-    tracks = tuple(_track(ladder / rung.track, "video", repeated) for rung in RUNGS)
-    return Long(
-        minutes=minutes,
-        source=source,
-        media=media,
-        timeline=timeline,
-        tracks=(*tracks, _track(sound / SOUND, "audio", 1)),
-        ladder=ladder,
-        sound=sound,
-    )
-
-
-def _track(folder: Path, kind: str, repeated: int) -> Track:
-    """A track by its files, again and again."""
-    init = (folder / "init.mp4").read_bytes()
-    scale = timescale(init)
-    segments = sorted(_segments(folder, init), key=lambda segment: segment.start)
-    return Track(
-        id=folder.name,
-        kind="video" if kind == "video" else "audio",
-        codec="",
-        timescale=scale,
-        init="init.mp4",
-        segments=tuple(_later(segment, n * LOOP * scale) for n in range(repeated) for segment in segments),
-        sample_rate=scale if kind == "audio" else None,
-    )
-
-
-def _segments(folder: Path, init: bytes) -> Iterator[Segment]:
-    for path in folder.glob("*.m4s"):
-        scan = scan_segment(path.read_bytes(), init)
-        size = path.stat().st_size
-        yield Segment(start=scan.start, duration=scan.duration, key=path.name, size=size, keyframes=scan.keyframes)
-
-
-def _later(segment: Segment, ticks: int) -> Segment:
-    moved: list[Keyframe] = [replace(keyframe, tick=keyframe.tick + ticks) for keyframe in segment.keyframes]
-    return replace(segment, start=segment.start + ticks, keyframes=tuple(moved))
-
-
-def _stored(path: Path, ticks: int) -> bytes:
-    """The bytes of a segment that begins so much later."""
-    data = bytearray(path.read_bytes())
-    for moof in boxes(bytes(data)):
-        if moof.kind == b"moof":
-            tfdt = find(bytes(data), b"traf", b"tfdt", within=moof)
-            struct.pack_into(">Q", data, tfdt.body + 4, struct.unpack_from(">Q", data, tfdt.body + 4)[0] + ticks)
-    return bytes(data)
-
-
 # -- ours --------------------------------------------------------------------------------------------------------------
 
 
-def _times(asset: Long, each: CUT) -> CUT:
-    return each[0], asset.minutes * 60 - LOOP + each[1]
+def _times(minutes: int, each: CUT) -> CUT:
+    return each[0], minutes * 60 - LOOP + each[1]
 
 
-def _trimmed(asset: Long, each: CUT, folder: Path) -> dict[str, float]:
-    """One cut, in a process of its own."""
-    task, place = _task(asset, each), folder / "trim"
-    inputs = {"source": str(asset.source)}
-    for divided in task.cuts:
-        root = (asset.sound if divided.kind == "audio" else asset.ladder) / divided.track
-        inputs[f"{divided.track}/init.mp4"] = str(root / "init.mp4")
-        for segment in divided.divided:
-            path = place / "in" / divided.track / f"{segment.start}.m4s"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(_stored(root / segment.key, segment.start - int(Path(segment.key).stem)))
-            inputs[f"{divided.track}/{segment.start}.m4s"] = str(path)
-    (place / "task.json").write_text(json.dumps({"task": to_json(task), "inputs": inputs}))
-    command = [sys.executable, "-m", "benchmarks.trim", "--make", str(place)]
-    answer: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+def _trimmed(sample: Sample, cuts: int, folder: Path) -> list[dict[str, float]]:
+    """All cuts of one length, in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.trim", "--make", str(folder), "--minutes", str(sample.minutes)]
+    made = subprocess.run([*command, "--cuts", str(cuts)], check=True, stdout=subprocess.PIPE, text=True)
+    answer: list[dict[str, float]] = json.loads(made.stdout)
     return answer
 
 
-def _task(asset: Long, each: CUT) -> TrimTask:
-    start, stop = _times(asset, each)
-    first, end = frames_of(start, stop, asset.timeline)
-    made, rungs = cut(asset.tracks, asset.timeline, first, end), {rung.track: rung for rung in RUNGS}
-    return TrimTask(
-        asset="benchmark",
-        source="source",
-        start=start,
-        stop=stop,
-        timeline=asset.timeline,
-        video=asset.media.video,
-        seekable=asset.media.seekable,
-        first=first,
-        end=end,
-        kept=made.kept,
-        cuts=tuple(replace(divided, rung=rungs.get(divided.track)) for divided in made.cuts),
-    )
-
-
-def _make(place: Path) -> None:
+def _make(folder: Path, minutes: int, cuts: Sequence[CUT]) -> None:
     """Our side, in a process of its own."""
-    order = json.loads((place / "task.json").read_text())
-    task, inputs = from_json(TrimTask, order["task"]), {name: Path(path) for name, path in order["inputs"].items()}
+    (scratch := folder / f"scratch-{minutes}").mkdir()
+    nursery = Nursery(scratch)
+    nursery.start()
+    try:
+        root = folder / f"storage-{minutes}"
+        asset = long_asset(minutes, folder / f"{minutes}.mp4", folder / "ladder", root, nursery)
+        made = [_measured(asset, minutes, each, nursery) for each in (WARM, *cuts)]
+    finally:
+        nursery.close()
+    print(json.dumps(made[1:]))
+
+
+def _measured(asset: Long, minutes: int, each: CUT, nursery: Nursery) -> dict[str, float]:
+    """One cut."""
+    shop, (start, end) = asset.shop, _times(minutes, each)
+    _lay(asset, start, end)
+    shop.ask(TrimRequest(asset_id=ASSET, start_time=float(start), end_time=float(end)))
+    (attempt,) = shop.begun("trim")
+    before, nursed = _objects(shop.storage), _nursed_s(nursery)
     began, cpu = time.monotonic(), time.process_time()
-    facts = trim(task, inputs, _Folder(place / "out"), lambda _: None)
-    spent = {"cpu_s": time.process_time() - cpu, "wall_s": time.monotonic() - began}
-    assert not any(patch.seams for patch in facts.patches)
-    print(json.dumps({**spent, "bytes": facts.bytes, "frames": facts.encoded}))
+    assert shop.bench.run(attempt) == "succeeded"
+    spent = {"worker_s": time.process_time() - cpu, "wall_s": time.monotonic() - began}
+    written = [stored for key, stored in _objects(shop.storage).items() if before.get(key) != stored]
+    facts = shop.job(attempt.ref.job).steps["trim"].facts
+    shown = version(shop.storage, ASSET, int(facts["version"]))
+    assert shown is not None
+    assert shown.edit is not None
+    assert not any(patch.seams for patch in shown.edit.patches)
+    shop.work()  # its history
+    child = _nursed_s(nursery) - nursed
+    return {**spent, "child_s": child, "frames": facts["encoded_frames"], "objects": len(written), **_bytes(written)}
+
+
+def _lay(asset: Long, start: Fraction, end: Fraction) -> None:
+    """The segments of pictures that are about to be divided come into storage."""
+    divided = cut(asset.tracks, asset.timeline, *frames_of(start, end, asset.timeline))
+    for each in divided.cuts:
+        for segment in each.divided if each.kind == "video" else ():
+            asset.lay(segment)
+
+
+def _objects(storage: Storage) -> Mapping[str, StoredObject]:
+    return {stored.key: stored for stored in storage.list("")}
+
+
+def _bytes(written: Sequence[StoredObject]) -> dict[str, int]:
+    sizes = dict.fromkeys(("media", *TEXTS), 0)
+    for stored in written:
+        sizes[_kind(stored.key)] += stored.size
+    return sizes
+
+
+def _kind(key: str) -> str:
+    if key.endswith((".m4s", ".mp4")):
+        return "media"
+    if key in (keys.hls_door(ASSET), keys.dash_door(ASSET)):
+        return "doors"
+    return "presentation" if key.endswith("presentation.json") else "playlists"
+
+
+def _nursed_s(nursery: Nursery) -> float:
+    """CPU seconds of the nursery and of all children that have ended."""
+    assert nursery._process is not None
+    fields = Path(f"/proc/{nursery._process.pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 # -- the peers ---------------------------------------------------------------------------------------------------------
@@ -275,9 +209,9 @@ def _encoded(source: Path, seconds: int, folder: Path) -> Measured:
     return run([command])
 
 
-def _smartcut(asset: Long, each: CUT, folder: Path) -> Measured:
+def _smartcut(asset: Sample, each: CUT, folder: Path) -> Measured:
     """One run for every rendition, one after the other."""
-    start, stop = _times(asset, each)
+    start, stop = _times(asset.minutes, each)
     program, sources = _smartcut_program(), [_rendition(asset, rung.track, folder) for rung in RUNGS]
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     for source in sources:
@@ -289,7 +223,7 @@ def _smartcut(asset: Long, each: CUT, folder: Path) -> Measured:
     return Measured(cpu_s=cpu, wall_s=time.monotonic() - began, rss_mb=after.ru_maxrss / 1024)
 
 
-def _rendition(asset: Long, track: str, folder: Path) -> Path:
+def _rendition(asset: Sample, track: str, folder: Path) -> Path:
     """A rung of the ladder as the file that smartcut reads, as long as the asset."""
     whole, once = folder / f"{track}-{asset.minutes}.mp4", folder / f"{track}-once.mp4"
     if not whole.exists():
@@ -324,18 +258,24 @@ def _smartcut_program() -> Path:
 
 
 def _head() -> None:
-    print(f"five rungs of 1080p, {LOOP} s looped")
-    print(f"{'':34}{'CPU s':>8}{'worst':>8}{'wall s':>8}{'MB':>8}{'frames':>8}", flush=True)
+    print(f"five rungs of 1080p, {LOOP} s looped; CPU seconds, the step of a trim")
+    print(f"{'':34}{'CPU s':>7}{'worst':>7}{'worker':>8}{'child':>7}{'wall s':>8}{'frames':>8}", flush=True)
 
 
-def _print_ours(asset: Long, runs: Sequence[dict[str, float]]) -> None:
+def _print_ours(asset: Sample, runs: Sequence[dict[str, float]]) -> None:
     *usual, worst = runs
     mean = {name: statistics.mean(each[name] for each in usual) for name in worst}
     print(
-        f"{f'reelway, {asset.minutes} min, {len(usual)} cuts':34}{mean['cpu_s']:8.2f}{worst['cpu_s']:8.2f}"
-        f"{mean['wall_s']:8.2f}{mean['bytes'] / 1e6:8.2f}{mean['frames']:8.0f}",
-        flush=True,
+        f"{f'reelway, {asset.minutes} min, {len(usual)} cuts':34}{_cpu(mean):7.2f}{_cpu(worst):7.2f}"
+        f"{mean['worker_s']:8.2f}{mean['child_s']:7.2f}{mean['wall_s']:8.2f}{mean['frames']:8.0f}"
     )
+    texts = " + ".join(f"{mean[name] / 1e3:.0f} {name}" for name in TEXTS)
+    text = sum(mean[name] for name in TEXTS) / 1e3
+    print(f"{'':6}{mean['objects']:.0f} objects, {mean['media'] / 1e3:.0f} kB media, {text:.0f} kB text: {texts}")
+
+
+def _cpu(measured: Mapping[str, float]) -> float:
+    return measured["worker_s"] + measured["child_s"]
 
 
 def _print_ffmpeg(measured: Measured, seconds: int) -> None:
@@ -343,10 +283,10 @@ def _print_ffmpeg(measured: Measured, seconds: int) -> None:
     print(f"{f'ffmpeg split, 10 min ({seconds} s × {SCALED / seconds:g})':34}{cpu:8.2f}", flush=True)
 
 
-def _print_smartcut(asset: Long, measured: Measured, same: dict[str, float]) -> None:
+def _print_smartcut(asset: Sample, measured: Measured, same: dict[str, float]) -> None:
     for name, cpu_s, wall_s in (
         (f"smartcut × {len(RUNGS)}", measured.cpu_s, measured.wall_s),
-        ("reelway", same["cpu_s"], same["wall_s"]),
+        ("reelway", _cpu(same), same["wall_s"]),
     ):
         print(f"{f'{name}, {asset.minutes} min, the first cut':34}{cpu_s:8.2f}{'':8}{wall_s:8.2f}", flush=True)
 

@@ -78,11 +78,11 @@ class Office:
     close: Callable[[str, str], str]
     """Seals a URL for an asset: `pipeline.seal.Seal.close`."""
 
-    def accept(self, wanted: Wanted, record: AssetRecord | None, now_ms: int, *, rivals: Sequence[Job] = ()) -> Commit:
-        """The commit that saves the job, with its first events. `rivals`: open jobs that it has to wait for."""
-        _check_asked(wanted, rivals)
+    def accept(self, wanted: Wanted, record: AssetRecord | None, now_ms: int, *, rival: Job | None = None) -> Commit:
+        """The commit that saves the job, with its first events. `rival`: the last open job that it has to wait for."""
+        _check_asked(wanted, rival)
         # Their order follows from it, so it must not be that of two machines' clocks.
-        job = self._job(wanted, max([now_ms, *(rival.created_ms + 1 for rival in rivals)]))
+        job = self._job(wanted, max(now_ms, rival.created_ms + 1) if rival else now_ms)
         draft = self._document(wanted, job, record, now_ms)
         document = documents.stamped(draft, version=(record.version if record else 0) + 1, now_ms=now_ms)
         events = asset_facts(job, "asset.accepted", document, key="accept", trim=status_of(job))
@@ -202,7 +202,7 @@ class Office:
                 return document
             case ReprocessRequest():
                 return documents.asked(documents.queued(document), _asked(request, job, document))
-        return documents.queued(document)
+        return documents.queued(document, aside=job.aside)
 
 
 def wanted(
@@ -270,18 +270,18 @@ def is_there(record: AssetRecord | None) -> TypeGuard[AssetRecord]:
     return record is not None and record.version > 0
 
 
-def _check_asked(wanted: Wanted, rivals: Sequence[Job]) -> None:
+def _check_asked(wanted: Wanted, rival: Job | None) -> None:
     """Refuse what cannot be made of what is there. Jobs that go before it may change that: then its step says so."""
     match wanted.request:
         case ProcessRequest() as request:
             cuts.check_said(request)
         case RevertTrimRequest():
             presentation = _published(wanted)
-            if presentation.edit is None and not rivals:
+            if presentation.edit is None and rival is None:
                 raise PipelineError("not_trimmed", asset=wanted.asset)
         case RollBackRequest() as request:
             latest = _published(wanted).version
-            if request.version > latest and not rivals:
+            if request.version > latest and rival is None:
                 raise PipelineError("version_not_found", asset=wanted.asset, version=request.version, latest=latest)
         case ExportRequest() as request:
             check_exported(wanted.asset, request, _published(wanted).tracks)

@@ -14,7 +14,7 @@ from fractions import Fraction
 
 from pipeline import keys
 from pipeline.answers import Answer
-from pipeline.clips import mark, unmark
+from pipeline.clips import mark, owners, unmark
 from pipeline.errors import PipelineError
 from pipeline.held import Held
 from pipeline.patching import patched, within
@@ -58,8 +58,9 @@ def _first(held: Held[TrimTask]) -> Presentation:
         duration=parent.duration,
         segment=Fraction(parent.target_duration),
         heard=heard(held),
-        # Pieces of its own: those of the other asset are that one's.
-        base=patched(held, parent.tracks, frames, task.timeline, ()).edit,
+        # What the other asset plays may be that very part, with pieces that are kept by the markers: of a duplicate of
+        # a clip it is, and its source may be gone.
+        base=patched(held, parent.tracks, frames, task.timeline, filter(None, (parent.edit, parent.base))).edit,
     )
 
 
@@ -67,20 +68,13 @@ def _marked(held: Held[TrimTask]) -> Presentation:
     """What is cut, once its segments are kept for the clip. Raises `asset_deleted`."""
     task = held.task
     parent = latest(held.storage, task.of)
-    owners = {task.of, *(owner for track in parent.tracks for owner in _owners(track))} if parent else set()
-    mark(held.storage, task.asset, owners)
+    keepers = {task.of, *owners(parent)} if parent else set()
+    mark(held.storage, task.asset, keepers)
     # After the markers: a deletion looks for them after it wrote this.
     if parent is None or tombstone(held.storage, task.of) is not None:
-        unmark(held.storage, task.asset, owners)
+        unmark(held.storage, task.asset, keepers)
         raise PipelineError("asset_deleted", asset=task.of)
     return parent
-
-
-def _owners(track: Track) -> Iterator[str]:
-    """Whose objects a track is made of; text is copied."""
-    for key in () if track.kind == "text" else (track.init, *(segment.key for segment in track.segments[:1])):
-        if (owner := keys.owner(key)) is not None:
-            yield owner
 
 
 def _keep_facts(storage: Storage, task: TrimTask) -> None:

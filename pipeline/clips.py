@@ -1,8 +1,9 @@
 """Clips: who plays objects of whom, and what stays for them when that asset is deleted.
 
-The presentation of a clip names objects of the asset that it was cut from; of a clip of a clip, those of the first one.
-At each of these assets lies a marker, `transcoded/<asset>/refs/<clip>`, from before the clip is published until it is
-deleted. A clip's first version names everything of others that any later one does: its range never grows.
+The presentation of a clip names objects of the asset that it was cut from; of a clip of a clip, those of the first one,
+and maybe the pieces at the cuts of the one between. At each of these assets lies a marker,
+`transcoded/<asset>/refs/<clip>`, from before the clip is published until it is deleted. A clip's first version names
+everything of others that any later one does: its range never grows.
 
 The law: a clip writes its markers, then looks whether the asset that it is cut from is deleted; a deletion writes the
 tombstone, then looks for markers. Of the two one sees the other. It is enough to look at that one asset: where a first
@@ -17,6 +18,7 @@ from contextlib import suppress
 
 from pipeline import keys
 from pipeline.ports import ObjectNotFound, Storage
+from pipeline.presentation.model import Presentation
 
 _KEY = re.compile(rf'"({keys.PUBLIC}/[A-Za-z0-9._/-]+)"')
 
@@ -43,6 +45,17 @@ def parents_of(storage: Storage, asset: str) -> frozenset[str]:
     """The assets of which it names objects: none, unless it is a clip that was published."""
     owners = {keys.owner(key) for key in _names(storage, asset) or ()} - {asset, None}
     return frozenset(owner for owner in owners if owner)
+
+
+def owners(shown: Presentation) -> frozenset[str]:
+    """The assets whose objects whoever plays this plays: those of its tracks and of the pieces at its cuts. Text is not
+    shared: each has its own."""
+    media = [track for track in shown.tracks if track.kind != "text"]
+    inits = (track.init for track in media)
+    firsts = (segment.key for track in media for segment in track.segments[:1])
+    patches = [patch for edit in (shown.edit, shown.base) if edit for patch in edit.patches]
+    pieces = (key for patch in patches for piece in (*patch.head, *patch.tail) for key in (piece.key, piece.init))
+    return frozenset(owner for key in (*inits, *firsts, *pieces) if (owner := keys.owner(key)))
 
 
 def kept_for(storage: Storage, asset: str, clips: Iterable[str]) -> frozenset[str] | None:

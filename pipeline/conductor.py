@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any, Literal, Protocol
 
 from pydantic import ValidationError
@@ -74,12 +75,23 @@ WAITING_DUE_S = 120.0
 QUOTA_RETRY_S = 30
 """An organization that has too many open jobs is told to come back after so long."""
 TURN_S = 1.0
-"""How soon a trim that waits for an earlier one looks again whether that has ended."""
+"""How soon a trim that waits for an earlier one looks again whether that has ended; half as long again for every one
+that is before it, because none of those takes less."""
+MAX_TURN_S = 30.0
 BUSY_DUE_S = 1.0
 """How soon a deletion looks again whether what is being published has become public."""
 TIDY_DUE_S = 30.0
 """How long a sweeper may take to tidy an ended job before another one tries."""
-_AROUND = frozenset({"storage_unavailable", "storage_full", "queue_unavailable", "schema_newer", "source_unavailable"})
+_AROUND = frozenset(
+    {
+        "storage_unavailable",
+        "storage_full",
+        "queue_unavailable",
+        "schema_newer",
+        "source_unavailable",
+        "edit_changed",
+    }
+)
 """Transient errors that no file can cause: what matters is how long they last, not how often they are met."""
 _ATTEMPTS = 50
 """Fresh reads before a contended decision is given up (and left to the sweeper)."""
@@ -214,15 +226,20 @@ class Conductor:
         )
         record = self.store.asset(asked.asset)
         # After the record: whoever comes between changes it, so that of two at once one has to look again.
-        rivals = self._rivals(asked.asset, asked.id) if is_exclusive(asked.request) else []
-        if rivals and self.when_busy == "refuse":
-            raise PipelineError("asset_busy", asset=asked.asset, detail=_rival(rivals[0]))
-        return office.accept(asked, record, self.clock.now_ms(), rivals=rivals)
+        rival = self._rival(asked) if is_exclusive(asked.request) else None
+        if rival is not None and self.when_busy == "refuse":
+            raise PipelineError("asset_busy", asset=asked.asset, detail=_not_ended(rival))
+        return office.accept(asked, record, self.clock.now_ms(), rival=rival)
 
-    def _rivals(self, asset: str, job_id: str) -> list[Job]:
-        """Open jobs of the asset, but for this one, that change what part of it is played."""
-        jobs = (self.store.job(id_) for id_ in self.store.jobs(asset, open_only=True) if id_ != job_id)
-        return [job for job in jobs if job is not None and job.exclusive and not job.status.ended]
+    def _rival(self, asked: Wanted) -> Job | None:
+        """The newest of the asset's other open jobs that changes what part of it is played."""
+        others = (id_ for id_ in self.store.jobs(asked.asset, open_only=True) if id_ != asked.id)
+        return next(self._exclusive(others), None)
+
+    def _exclusive(self, ids: Iterable[str]) -> Iterator[Job]:
+        """Those that take turns and have not ended. Hundreds may wait: take no more than you need."""
+        jobs = (self.store.job(id_) for id_ in ids)
+        return (job for job in jobs if job is not None and job.exclusive and not job.status.ended)
 
     def _accepted(self, asked: Wanted) -> Job | None:
         """The job that the same request became before."""
@@ -267,7 +284,7 @@ class Conductor:
                 detail = "what is being published can no longer be cancelled"
                 raise PipelineError("asset_busy", asset=job.asset, detail=detail)
             error = PipelineError("cancelled").document()
-            document = documents.cancelled(documents.load(asset.document))
+            document = documents.cancelled(documents.load(asset.document), aside=job.aside)
             return self._ending(job, asset, JobStatus.CANCELLED, "asset.cancelled", document, error=error)
 
         return self._carry_out(job_id, decide) is not None
@@ -332,12 +349,16 @@ class Conductor:
     def _turn_s(self, job: Job) -> float | None:
         """For how long a trim should wait before it asks again whether its turn has come; None: it has.
 
-        A later one is never older by its time, see `Office`; and one that has ended never begins again.
+        A later one is never older by its time, see `Office`; and one that has ended never begins again. So where
+        several are before it, the oldest alone tells, and whoever comes next looks most often.
         """
         if not job.exclusive:
             return None
-        earlier = (other.created_ms < job.created_ms for other in self._rivals(job.asset, job.id))
-        return TURN_S if any(earlier) else None
+        oldest_first = reversed(list(self.store.jobs(job.asset, open_only=True)))
+        before = list(takewhile(lambda id_: id_ != job.id, oldest_first))
+        if next(self._exclusive(before), None) is None:
+            return None
+        return min(MAX_TURN_S, TURN_S * max(1.0, len(before) / 2))
 
     def renew(self, attempt: Attempt) -> bool:
         """Keep the lease. False: the step is no longer ours, stop at once."""
@@ -384,7 +405,9 @@ class Conductor:
         def decide(job: Job, asset: AssetRecord) -> Commit | None:
             step = job.steps[attempt.ref.step]
             if error.retryable and self._worth_a_retry(step, error):
-                return self._retry(job, step, error)
+                retry = self._retry(job, step, error)
+                # What an earlier attempt had begun to write may still come.
+                return _withdrawn(retry, job, step.id) if error.unwritten and not attempt.step.exposed else retry
             return self._failed(job, asset, step, error)
 
         return self._carry_out(attempt.ref.job, self._ours(attempt, decide)) is not None
@@ -467,7 +490,7 @@ class Conductor:
             if not job.settled:
                 return None  # which a deletion never is: it has no steps
             missing = sorted(step.id for step in job.steps.values() if step.status is Status.FAILED)
-            document = documents.completed(documents.load(asset.document))
+            document = documents.completed(documents.load(asset.document), aside=job.aside)
             ending = self._ending(job, asset, JobStatus.SUCCEEDED, "asset.ready", document, missing=missing)
             return replace(ending, all_settled=True)
 
@@ -598,7 +621,7 @@ class Conductor:
         if step.optional:
             settled = self._settle(job, step, failed, event)
             return replace(settled, events=(*settled.events, *self._missing(job, failed)))
-        document = documents.failed(documents.load(asset.document), error.document())
+        document = documents.failed(documents.load(asset.document), error.document(), aside=job.aside)
         without = replace(job, steps={**job.steps, step.id: failed})
         ending = self._ending(without, asset, JobStatus.FAILED, "asset.failed", document, error=error.document())
         return replace(
@@ -777,9 +800,7 @@ class Conductor:
         )
         if not old.exposed:
             return commit
-        after = replace(job, steps={**job.steps, new.id: new})
-        status = JobStatus.PUBLISHING if after.publishing else JobStatus.ACTIVE
-        return replace(commit, header=replace(job, status=status))
+        return replace(commit, header=_as_exposed(job, new))
 
     def _ending(
         self,
@@ -867,7 +888,7 @@ def _raise_refusal(outcome: Outcome, refused: Wanted) -> None:
         raise PipelineError("asset_deleted", asset=refused.asset)
 
 
-def _rival(job: Job) -> str:
+def _not_ended(job: Job) -> str:
     named = f"trim {job.number}" if job.number is not None else f"the job {job.id}"
     return f"{named} has not ended"
 
@@ -902,6 +923,18 @@ def _without_url(job: Job) -> Job:
 
 def _guards(steps: Iterable[Step]) -> tuple[Guard, ...]:
     return tuple(Guard(step=step.id, stage=step.stage, needs=step.needs) for step in steps)
+
+
+def _withdrawn(commit: Commit, job: Job, step_id: str) -> Commit:
+    """The same, and the step is not exposed any more: it can be cancelled again."""
+    step = replace(commit.steps[step_id], exposed=False)
+    return replace(commit, revision=job.revision, header=_as_exposed(job, step), steps={**commit.steps, step_id: step})
+
+
+def _as_exposed(job: Job, changed: Step) -> Job:
+    """The job as it is with this step: is anything of it being published still?"""
+    status = JobStatus.PUBLISHING if job.with_steps(changed).publishing else JobStatus.ACTIVE
+    return replace(job, status=status)
 
 
 def _due_s(step: Step) -> float:

@@ -218,9 +218,12 @@ _HALF_URL = re.compile(r"\s*(https?|s3|ftp):", re.IGNORECASE)
 _AUTHORITY = re.compile(r"([^\s:@\\]*|\[[0-9A-Fa-f:.]*\])(:[0-9]*)?")
 
 
-def queued(document: AssetDocument) -> AssetDocument:
-    """A job was accepted: what went wrong before is forgotten; an asset that was complete stays so."""
-    if document.video.status == "Completed":
+def queued(document: AssetDocument, *, aside: bool = False) -> AssetDocument:
+    """A job was accepted: what went wrong before is forgotten; an asset that was complete stays so.
+
+    `aside`, here and below: it is a `Job.aside`; an asset that plays stays what it is.
+    """
+    if _settled(document, aside):
         return _video(document, error=None)
     return _video(document, status="Queued", progress=0, error=None)
 
@@ -289,18 +292,25 @@ def _same_part(one: VideoEdit | None, other: VideoEdit | None) -> bool:
     return (one and (one.start_time, one.end_time)) == (other and (other.start_time, other.end_time))
 
 
-def completed(document: AssetDocument) -> AssetDocument:
+def completed(document: AssetDocument, *, aside: bool = False) -> AssetDocument:
+    if aside and _settled(document, aside):
+        return _video(document, error=None)
     return _video(document, status="Completed", progress=100, error=None)
 
 
-def failed(document: AssetDocument, error: Mapping[str, Any]) -> AssetDocument:
+def failed(document: AssetDocument, error: Mapping[str, Any], *, aside: bool = False) -> AssetDocument:
     """A job failed: the error is shown; an asset that was complete stays so."""
-    status = "Completed" if document.video.status == "Completed" else "Error"
+    status = document.video.status if _settled(document, aside) else "Error"
     return _video(document, status=status, error=dict(error))
 
 
-def cancelled(document: AssetDocument) -> AssetDocument:
-    return document if document.video.status == "Completed" else _video(document, status="Cancelled")
+def cancelled(document: AssetDocument, *, aside: bool = False) -> AssetDocument:
+    return document if _settled(document, aside) else _video(document, status="Cancelled")
+
+
+def _settled(document: AssetDocument, aside: bool) -> bool:
+    """Its status is not for this job to change."""
+    return document.video.status == "Completed" or (aside and document.presentation > 0)
 
 
 def deleted(document: AssetDocument, at_ms: int) -> AssetDocument:

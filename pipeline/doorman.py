@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 
 from pipeline import keys, upload_record
 from pipeline.acceptance import DELETE, Wanted, blaming, is_there, wanted
@@ -125,15 +125,14 @@ class Doorman:
         if isinstance(request, DuplicateRequest):
             return self._new_asset(asked, request)
         if not isinstance(request, ExpireRequest):
-            look = self._standing_now if isinstance(request, _EDITS) else self._standing
-            asked = replace(asked, standing=look(asked.asset))
+            asked = replace(asked, standing=self._standing_now(asked.asset, still_made=isinstance(request, _EDITS)))
         return self._accept([self._numbered(each) for each in self._on_terms([asked])])
 
     def _new_asset(self, asked: Wanted, request: ProcessRequest | DuplicateRequest) -> tuple[str, ...]:
         """A job that begins the life of an asset; of a clip or a duplicate the other one must be there."""
         if isinstance(request, DuplicateRequest):
             self.check_present(request.asset_id)
-            found = self._standing_now(request.asset_id)
+            found = self._standing_now(request.asset_id, still_made=True)
             asked = replace(asked, standing=found, of=self.store.asset(request.asset_id))
         else:
             self._check_uploaded(request)
@@ -144,7 +143,8 @@ class Doorman:
         if not isinstance(asked.request, TrimRequest) or asked.request.preview:
             return asked
         self.conductor.foresee(asked)
-        return replace(asked, number=self.numbers.claim(TRIM, asked.id))
+        # By both: where the store was lost, another asset may bring the request's id again.
+        return replace(asked, number=self.numbers.claim(TRIM, f"{asked.asset}/{asked.id}"))
 
     def _batch(self, request: BatchRequest) -> tuple[str, ...]:
         if not all(self._known(member.id) for member in request.requests):
@@ -307,13 +307,14 @@ class Doorman:
             self.store.restore(found.record)
         return found
 
-    def _standing_now(self, asset: str) -> Standing | None:
-        """… and where it plays already while its first job goes on, what that one knows of it."""
+    def _standing_now(self, asset: str, *, still_made: bool) -> Standing | None:
+        """… and where no history tells how it was made, what the job knows that did it: it has just ended, or
+        (`still_made`) what is left of it is optional."""
         found = self._standing(asset)
         if found is None or found.presentation is None or found.blueprint is not None:
             return found
-        published = [job for job in self._open(asset) if job.blueprint is not None and job.delivered]
-        return replace(found, under_way=tuple(published))
+        made_it = (job for job in self._jobs(asset) if _made_it(job, still_made=still_made))
+        return replace(found, under_way=tuple(islice(made_it, 1)))
 
     # -- what an organization may do ----------------------------------------------------------------------------------
 
@@ -333,3 +334,9 @@ class Doorman:
                 priority=priority.value,
                 allowed=", ".join(allowed),
             )
+
+
+def _made_it(job: Job, *, still_made: bool) -> bool:
+    if job.blueprint is None:
+        return False
+    return job.status is JobStatus.SUCCEEDED if job.status.ended else still_made and job.delivered

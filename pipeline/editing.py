@@ -23,8 +23,8 @@ from pipeline.presentation.compose import compose, roll_back
 from pipeline.presentation.cutting import frames_of
 from pipeline.presentation.model import Edit, Presentation
 from pipeline.presentation.previews import preview, render_preview
-from pipeline.presentation.publish import version
-from pipeline.publishing import effect_of, heard, make_public, own_times, shown, there, trimmed_to
+from pipeline.presentation.publish import edits, version
+from pipeline.publishing import effect_of, heard, in_rounds, make_public, own_times, ready, shown, there, trimmed_to
 from pipeline.storage.side_by_side import SideBySide
 from pipeline.tasks import ReviseTask, TrimTask
 
@@ -36,13 +36,18 @@ def trim(held: Held[TrimTask]) -> Answer:
     """Do a trim step, or that of a clip."""
     if held.task.of:
         return clip(held)
-    made = _made(held, there(held))
-    brought = make_public(held, partial(_with_edit, held, made))
+    made, brought = in_rounds(held, partial(_public, held))
     return Answer(
         facts={"version": brought.version, **made.facts, "cpu_s": held.cpu_s},
         published=shown(held, brought),
         trimmed=trimmed_to(brought),
     )
+
+
+def _public(held: Held[TrimTask]) -> tuple[Patched, Presentation]:
+    now = there(held)
+    made = _made(held, now)
+    return made, make_public(held, partial(_with_edit, held, made), known=now)
 
 
 def _made(held: Held[TrimTask], now: Presentation) -> Patched:
@@ -54,10 +59,9 @@ def _made(held: Held[TrimTask], now: Presentation) -> Patched:
 
 def edits_of(storage: Storage, now: Presentation) -> Iterator[Edit]:
     """What has been played of the asset, the newest first: an edit of the same range may serve again."""
-    for number in range(now.version, max(0, now.version - _VERSIONS), -1):
-        found = now if number == now.version else version(storage, now.asset, number)
-        if found is not None:
-            yield from (edit for edit in (found.edit, found.base) if edit is not None)
+    yield from (edit for edit in (now.edit, now.base) if edit is not None)
+    for number in range(now.version - 1, max(0, now.version - _VERSIONS), -1):
+        yield from edits(storage, now.asset, number)
 
 
 def _with_edit(held: Held[TrimTask], made: Patched, previous: Presentation | None) -> Presentation:
@@ -79,8 +83,8 @@ def revise(held: Held[ReviseTask]) -> Answer:
     """Do a revert, a roll back or a preview."""
     if held.task.change == "preview":
         return _preview(held)
-    there(held)
-    brought = make_public(held, partial(_reverted if held.task.change == "revert" else _rolled_back, held))
+    change = _reverted if held.task.change == "revert" else _rolled_back
+    brought = make_public(held, lambda previous: change(held, ready(held, previous)))
     return Answer(
         facts={"version": brought.version},
         published=shown(held, brought),
@@ -88,8 +92,8 @@ def revise(held: Held[ReviseTask]) -> Answer:
     )
 
 
-def _reverted(held: Held[ReviseTask], previous: Presentation | None) -> Presentation:
-    if previous is None or previous.edit is None:
+def _reverted(held: Held[ReviseTask], previous: Presentation) -> Presentation:
+    if previous.edit is None:
         raise PipelineError("not_trimmed", asset=held.task.asset)
     return compose(
         previous,
@@ -101,15 +105,14 @@ def _reverted(held: Held[ReviseTask], previous: Presentation | None) -> Presenta
     )
 
 
-def _rolled_back(held: Held[ReviseTask], previous: Presentation | None) -> Presentation:
+def _rolled_back(held: Held[ReviseTask], previous: Presentation) -> Presentation:
     wanted = version(held.storage, held.task.asset, held.task.version)
-    if previous is None or wanted is None:
-        last = previous.version if previous else 0
+    if wanted is None:
         raise PipelineError(
             "version_not_found",
             asset=held.task.asset,
             version=held.task.version,
-            latest=last,
+            latest=previous.version,
         )
     return roll_back(previous, wanted, effect=effect_of(held), heard=heard(held))
 
@@ -120,10 +123,14 @@ def _preview(held: Held[ReviseTask]) -> Answer:
     seen = preview(now, task.start, now.duration if task.stop is None else task.stop)
     assert seen.edit is not None, "a preview shows a part"
     name = hashlib.sha256(f"{now.version} {seen.edit.start} {seen.edit.end}".encode()).hexdigest()[:12]
-    files = render_preview(seen, name, _texts(held, now))
+    files = dict(render_preview(seen, name, _texts(held, now)))
+    doors = {f"{keys.preview(now.asset, name)}video.{suffix}" for suffix in ("m3u8", "mpd")}
     with SideBySide(held.moved) as several:
-        for key, body in files.items():
-            several.do(partial(_create, held.storage, key, body))
+        for key in files.keys() - doors:
+            several.do(partial(_create, held.storage, key, files[key]))
+    for key in sorted(doors):  # also where they are there: it lives on, by its newest object
+        held.storage.put(key, files[key])
+        held.moved()
     start, end = own_times(now, seen.edit)
     return Answer(
         facts={"version": now.version, "preview": name},

@@ -227,7 +227,7 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ErrorSpec(
         code="asset_not_found",
         message="There is no asset {asset}.",
-        hint="Check the id. What a folder of this machine holds is shown by `reelway ls`.",
+        hint="Check the id. What a folder of this machine holds is shown by `reelway ls --out DIR`.",
     ),
     ErrorSpec(
         code="asset_exists",
@@ -238,6 +238,11 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
         code="asset_not_ready",
         message="Asset {asset} is not ready: {detail}.",
         hint="Wait for `asset.ready`; if that does not come, process the source under a new id.",
+    ),
+    ErrorSpec(
+        code="cut_needs_source",
+        message="Asset {asset} cannot be cut there: frames have to be encoded from its source, which is gone.",
+        hint="Cut at keyframes, which needs no source: {inside}.",
     ),
     ErrorSpec(
         code="asset_deleted",
@@ -273,8 +278,8 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ),
     ErrorSpec(
         code="trim_range_invalid",
-        message="{field} is {current}, and may be {minimum} to {maximum} (seconds).",
-        hint="Count on the asset's own timeline, which no trim moves, and leave at least one frame between the times.",
+        message="{field} is {current}: choose {minimum} to {maximum} (seconds).",
+        hint="Times count on the whole video, also when it is trimmed; at least one frame has to lie between them.",
     ),
     ErrorSpec(
         code="not_trimmed",
@@ -310,7 +315,7 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ),
     ErrorSpec(
         code="worker_lost",
-        message="The worker was lost {losses} times while it did {step}.",
+        message="The worker was lost while it did {step} (losses: {losses}).",
         hint="The file may be too large for the machine or crash it: look at the worker's memory and its log.",
     ),
     ErrorSpec(
@@ -441,6 +446,9 @@ class PipelineError(Exception):
     `params` fill the names in the message; a name without a value prints as `?`. `log` is for the log only and never
     leaves the machine.
     """
+
+    unwritten = False
+    """The attempt that met it has written nothing that the public sees, and will not, whatever it had announced."""
 
     def __init__(self, code: str, *, log: str | None = None, **params: Value) -> None:
         self.spec = CATALOGUE[code]

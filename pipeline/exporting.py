@@ -1,8 +1,14 @@
-"""The export step: one MP4 file of what is played now, at a key that stays."""
+"""The export step: one MP4 file of what is played now, at a key that stays.
+
+The law: the file there is of what was played when it came, whoever else exports or trims meanwhile. So it is put over
+the very file that lay there before the last look at what is played; and where that is another part by now, the step
+begins again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +18,7 @@ from pipeline.acceptance import track_names
 from pipeline.answers import Answer, Exported
 from pipeline.errors import PipelineError
 from pipeline.held import Held
+from pipeline.ports import PreconditionFailed
 from pipeline.presentation.caption_cutting import cut_captions
 from pipeline.presentation.edits import Played, played
 from pipeline.presentation.model import Track
@@ -23,6 +30,7 @@ from pipeline.watch import Stopped, Verdict
 
 _INDEX = 64 * 1024**2
 """Bytes for what a file says of its samples, and for captions; a twentieth more of a long one."""
+_TRIES = 5
 
 
 def export(held: Held[ExportTask]) -> Answer:
@@ -53,7 +61,7 @@ def _exported(held: Held[ExportTask], seen: Played, tracks: Sequence[Track]) -> 
     inputs: dict[str, Given] = {**served, **captions}
     task = replace(held.task, tracks=tuple(_told(seen, track) for track in tracks), start=seen.start, end=seen.end)
     limits = _limits(held.limits.child, joined.values())
-    return from_json(ExportFacts, held.run(inputs, partial(_keep, held), task=task, limits=limits))
+    return from_json(ExportFacts, held.run(inputs, partial(_keep, held, seen), task=task, limits=limits))
 
 
 def _joined(held: Held[ExportTask], seen: Played, track: Track) -> Joined:
@@ -75,12 +83,28 @@ def _limits(usual: ChildLimits, joined: Iterable[Joined]) -> ChildLimits:
     return replace(usual, file_bytes=max(usual.file_bytes, size + size // 20 + _INDEX))
 
 
-def _keep(held: Held[ExportTask], name: str, path: Path) -> None:
+def _keep(held: Held[ExportTask], seen: Played, name: str, path: Path) -> None:
     """The key stays the same, so only the attempt that holds the step may write there."""
     assert name == "video.mp4", name
+    _check_played(held, seen)  # once more before it can no longer be cancelled
     if not held.conductor.publishing(held.attempt):
         raise Stopped(Verdict.LOST)
-    held.storage.put(keys.mp4(held.task.asset), path, moved=held.moved)
+    key = keys.mp4(held.task.asset)
+    for _ in range(_TRIES):
+        there_now = held.storage.stat(key)
+        _check_played(held, seen)
+        with suppress(PreconditionFailed):  # another export came between; or our own, whose reply was lost
+            match = there_now.etag if there_now else None
+            held.storage.put(key, path, absent=there_now is None, match=match, moved=held.moved)
+            return
+    raise PipelineError("storage_unavailable", reason=f"too many exports of {held.task.asset} end at once")
+
+
+def _check_played(held: Held[ExportTask], seen: Played) -> None:
+    """Raises `edit_changed`, which is tried again, where another part is played by now."""
+    now = played(there(held))
+    if (now.start, now.end) != (seen.start, seen.end):
+        raise PipelineError("edit_changed", asset=held.task.asset, track="video.mp4")
 
 
 # -- which tracks -----------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ page knows is left alone.
 The order of the questions makes it safe beside jobs that begin meanwhile, even those that end meanwhile: which jobs are
 there? is one of them open? what do the versions name, as they are now? And before every batch of objects that goes: has
 another job come? One that was accepted after the last question could lose what it needs only by meeting it while that
-batch is deleted; ingest comes first and takes longer.
+batch is deleted; ingest comes first and takes longer, and a trim looks once more before it publishes (`patching`).
 
 Run `reelway reconcile` before it where Redis was lost: what was in flight has neither a version nor a record then, and
 nothing but the grace time to live.
@@ -23,13 +23,14 @@ from dataclasses import dataclass
 from heapq import merge
 from itertools import groupby
 from operator import itemgetter
+from typing import Any
 
 from pipeline import keys
 from pipeline.clips import beside, clips_of, folder, kept_for
 from pipeline.errors import PipelineError
 from pipeline.ports import Clock, JobStore, ObjectNotFound, Storage, StoredObject
 from pipeline.presentation.publish import behind, mend, named
-from pipeline.standing import jobs_of, tombstone
+from pipeline.standing import jobs_of, standing, tombstone
 from pipeline.upload_record import State, Upload, of_asset
 
 GRACE_S = 24 * 3600.0
@@ -58,6 +59,8 @@ class Reason(enum.StrEnum):
     """What the steps of a job said, which ended long ago."""
     CLAIM = "claim"
     """A taken id whose asset is there."""
+    EXPORT = "export"
+    """A file that was exported of another part than the one that is played: no document names it."""
     PREVIEW = "preview"
     """The preview of a cut: it is for the moment."""
     MARKER = "marker"
@@ -67,7 +70,11 @@ class Reason(enum.StrEnum):
     UPLOAD = "upload"
     """An upload that was neither completed nor cancelled in its time, and parts of objects that nobody completed."""
     UNREADABLE = "unreadable"
-    """A version or an upload has a form that is not known here: the asset was left alone."""
+    """A version, an upload or a history has a form that is not known here: the asset was left alone."""
+
+
+Unit = tuple[Reason, str]
+"""What goes or stays together: the prefix of its keys, and why it would go."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,27 +175,39 @@ class Janitor:
 
     def _findings(self, held: Belongings) -> tuple[Finding, ...]:
         """Raises `schema_newer`, and whatever comes of reading what is broken."""
-        versions = named(self.storage, held.asset)
+        latest, names = self._named(held.asset)
         stale = frozenset(clip for clip, marker in held.markers.items() if self._is_stale(clip, marker))
         # Whoever came meanwhile is not stale, so this is a question for after the others.
         clips = frozenset(clips_of(self.storage, held.asset)) - stale
         markers = [_finding(Reason.MARKER, held, (key,), held.below(key)) for key in _markers(held.asset, stale)]
         if _to_be_finished(held):
             return self._unburied(held, clips) or tuple(markers)
-        if not versions:
+        if not latest:
             return self._orphaned(held, clips) or (*markers, *self._expired(held))
-        names = frozenset().union(*versions.values())
-        garbage = self._unnamed(held, names, clips)
-        return (*self._expired(held), *markers, *garbage, *self._doors(held.asset, max(versions)))
+        garbage = (*self._unnamed(held, names, clips), *self._exported(held))
+        return (*self._expired(held), *markers, *garbage, *self._doors(held.asset, latest))
+
+    def _named(self, asset: str) -> tuple[int, frozenset[Unit]]:
+        """The latest version, 0 where there is none, and the units that any version names: fewer than the objects."""
+        latest, units = 0, set[Unit]()
+        for number, names in named(self.storage, asset):
+            latest = max(latest, number)
+            units.update(unit for unit in map(_unit, names) if unit is not None)
+        return latest, frozenset(units)
 
     def _is_stale(self, clip: str, marker: StoredObject) -> bool:
-        """The clip is deleted, or never came to be: neither its job nor anybody who asks for it is left."""
+        """The clip is deleted, or never came to be, and nobody is at work on it: whoever tries it again, also one whose
+        record tells of a failure, puts its markers again."""
         if not self._older((marker,), self.grace_s) or self.open_jobs(clip):
             return False
         if tombstone(self.storage, clip) is not None:
             return True
-        alive = self.store.asset(clip) is not None or self.storage.stat(keys.claim(clip)) is not None
-        return not alive and next(iter(self.storage.list(keys.versions(clip))), None) is None
+        return next(iter(self.storage.list(keys.versions(clip))), None) is None
+
+    def _is_wanted_again(self, key: str) -> bool:
+        """It is the marker of a clip that somebody makes after all."""
+        marker = self.storage.stat(key) if _MARKER.fullmatch(key) else None
+        return marker is not None and not self._is_stale(key.rpartition("/")[2], marker)
 
     def _unburied(self, held: Belongings, clips: frozenset[str]) -> tuple[Finding, ...]:
         """What is left of a deleted asset, but for what clips play. What came after the tombstone came from a zombie,
@@ -217,25 +236,41 @@ class Janitor:
         prefixes = (*_public(held.asset), f"{keys.PRIVATE}/{held.asset}/", f"{keys.PRIVATE}/{held.asset}.")
         return (_finding(Reason.ORPHAN, held, prefixes, held.objects),)
 
-    def _unnamed(self, held: Belongings, names: frozenset[str], clips: frozenset[str]) -> Iterator[Finding]:
+    def _unnamed(self, held: Belongings, names: frozenset[Unit], clips: frozenset[str]) -> Iterator[Finding]:
         """What lies beside the versions of a living asset."""
-        named_units = {_unit(name) for name in names}
         kept = kept_for(self.storage, held.asset, clips)
         for unit, found in groupby(held.objects, key=lambda stored: _unit(stored.key)):
             objects = tuple(found)
-            if unit is None or unit in named_units or _is_clips(unit, kept):
+            if unit is None or unit in names or _is_clips(unit, kept):
                 continue
             reason, prefix = unit
             if self._older(objects, self.receipts_s if reason is Reason.RECEIPT else self.grace_s):
                 yield _finding(reason, held, (prefix,), objects)
+
+    def _exported(self, held: Belongings) -> Iterator[Finding]:
+        """The file of an export that no document names any more, because another part is played since."""
+        file = held.find(keys.mp4(held.asset))
+        if file is not None and self._older((file,), self.grace_s) and self._is_left(file.key):
+            yield _finding(Reason.EXPORT, held, (file.key,), (file,))
+
+    def _is_left(self, file: str) -> bool:
+        """Neither the record nor storage names the file, and not only since a moment ago. Where neither says anything
+        of the asset, nobody knows."""
+        asset = keys.owner(file) or ""
+        record, told = self.store.asset(asset), standing(self.storage, asset)
+        documents = [each.document for each in (record, told) if each is not None and each.document]
+        changed_ms = max((int(document["lastmod"]) for document in documents), default=self.clock.now_ms())
+        return self._is_past(changed_ms, self.grace_s) and not any(_leads_to(document, file) for document in documents)
 
     def _doors(self, asset: str, version: int) -> Iterator[Finding]:
         if late := behind(self.storage, asset, version):
             yield Finding(reason=Reason.DOOR, asset=asset, prefixes=late, objects=len(late))
 
     def _older(self, objects: tuple[StoredObject, ...], seconds: float) -> bool:
-        newest = max((stored.modified_ms for stored in objects), default=0)
-        return newest < self.clock.now_ms() - seconds * 1000
+        return self._is_past(max((stored.modified_ms for stored in objects), default=0), seconds)
+
+    def _is_past(self, moment_ms: int, seconds: float) -> bool:
+        return moment_ms < self.clock.now_ms() - seconds * 1000
 
     # -- uploads ------------------------------------------------------------------------------------------------------
 
@@ -296,6 +331,8 @@ class Janitor:
         try:
             for prefix in finding.prefixes:
                 insist()
+                if self._is_wanted_again(prefix):
+                    raise _Occupied
                 if not self.dry_run:
                     self.storage.delete(prefix, moved=insist)
         except _Occupied:
@@ -335,9 +372,13 @@ def _markers(asset: str, clips: Iterable[str]) -> list[str]:
     return sorted(keys.reference(asset, clip) for clip in clips)
 
 
-def _is_clips(unit: tuple[Reason, str], kept: frozenset[str] | None) -> bool:
+def _is_clips(unit: Unit, kept: frozenset[str] | None) -> bool:
     """A clip plays it; or could, as long as one has not said what it plays."""
     return unit[0] is Reason.TRACK and (kept is None or unit[1] in kept)
+
+
+def _leads_to(document: Mapping[str, Any], file: str) -> bool:
+    return str(document["video"].get("mp4_url")).endswith(f"/{file}")
 
 
 def _public(asset: str) -> tuple[str, ...]:
@@ -365,7 +406,10 @@ _FORMS = (
 )
 
 
-def _unit(key: str) -> tuple[Reason, str] | None:
+_MARKER = re.compile(rf"{keys.PUBLIC}/{_ASSET}/refs/{_ASSET}")
+
+
+def _unit(key: str) -> Unit | None:
     """What goes or stays together with this object; None where it always stays."""
     found = ((reason, form.match(key)) for reason, form in _FORMS)
     return next(((reason, match[0]) for reason, match in found if match), None)

@@ -257,6 +257,7 @@ class StepTable(Mapping[str, Step]):
 
 
 _EXCLUSIVE = frozenset({"trim", "revert_trim", "roll_back"})
+_ASIDE = _EXCLUSIVE | {"export"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,6 +300,11 @@ class Job:
     def exclusive(self) -> bool:
         """It changes what part of its asset is played: one at a time may, in the order in which they were accepted."""
         return self.kind in _EXCLUSIVE and not self.request.get("preview")
+
+    @property
+    def aside(self) -> bool:
+        """It needs an asset that plays, and adds nothing to it: whether the asset is complete is not for it to say."""
+        return self.kind in _ASIDE
 
     @property
     def fetched(self) -> bool:

@@ -6,8 +6,10 @@ A user's file name is metadata and never becomes part of a key.
 from __future__ import annotations
 
 import hashlib
+import posixpath
 import re
 from datetime import date
+from functools import lru_cache
 
 from pipeline.tasks import AudioRendition, AudioTask, Rung, TranscodeTask, to_json
 
@@ -195,6 +197,18 @@ def dash_door(asset: str) -> str:
 def mp4(asset: str) -> str:
     """What an export made last."""
     return f"{PUBLIC}/{asset}/video.mp4"
+
+
+def relative(key: str, folder: str) -> str:
+    """The way from a folder to an object. A playlist asks for thousands in one other folder."""
+    place, _, name = key.rpartition("/")
+    way = _way(place, folder)
+    return name if way == "." else f"{way}/{name}"
+
+
+@lru_cache(maxsize=256)
+def _way(place: str, folder: str) -> str:
+    return posixpath.relpath(place, folder)
 
 
 def recipe(rendition: Rung | AudioRendition, task: TranscodeTask | AudioTask) -> str:

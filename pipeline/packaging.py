@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 from pipeline.answers import Answer
 from pipeline.captioning import brought_texts
@@ -18,7 +19,7 @@ from pipeline.presentation.compose import SAME, compose
 from pipeline.presentation.cutting import frames_of
 from pipeline.presentation.model import Edit, Presentation, Track
 from pipeline.presentation.publish import latest
-from pipeline.publishing import effect_of, publish_tracks, shown
+from pipeline.publishing import effect_of, in_rounds, publish_tracks, shown
 from pipeline.stages.package import PackageFacts
 from pipeline.tasks import PackageTask, from_json
 
@@ -29,16 +30,21 @@ def package(held: Held[PackageTask]) -> Answer:
     receipts = held.copies({str(number): key for number, key in enumerate(task.receipts)})
     packaged = from_json(PackageFacts, held.run(receipts, held.no_outputs))
     tracks = (*packaged.tracks, *brought_texts(held))
-    now = latest(held.storage, task.asset)
-    presentation = publish_tracks(
+    presentation = in_rounds(held, partial(_public, held, tracks))
+    return Answer(facts={"version": presentation.version}, published=shown(held, presentation))
+
+
+def _public(held: Held[PackageTask], tracks: tuple[Track, ...]) -> Presentation:
+    now = latest(held.storage, held.task.asset)
+    return publish_tracks(
         held,
         tracks,
-        task.blueprint.timeline,
-        replaces=task.replaces,
+        held.task.blueprint.timeline,
+        replaces=held.task.replaces,
         edit=_first_edit(held, now, tracks) or SAME,
         pieces=tuple(_pieces(held, now, tracks)),
+        known=now,
     )
-    return Answer(facts={"version": presentation.version}, published=shown(held, presentation))
 
 
 def _first_edit(held: Held[PackageTask], now: Presentation | None, tracks: tuple[Track, ...]) -> Edit | None:

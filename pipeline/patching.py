@@ -20,6 +20,7 @@ from pipeline.parts import stored_segment
 from pipeline.ports import ObjectNotFound, PreconditionFailed, Storage
 from pipeline.presentation.cutting import Cut, cut, frames_of
 from pipeline.presentation.model import Edit, Track
+from pipeline.presentation.publish import latest
 from pipeline.ranges import Given
 from pipeline.recipes import Recipe, recipes
 from pipeline.tasks import Blueprint, Patch, Piece, Timeline, TrimFacts, TrimTask, from_json, to_json
@@ -67,7 +68,7 @@ def patched(
 ) -> Patched:
     """What plays the output frames [first, end) of these whole tracks. Runs the trim stage if anything is to be made.
 
-    `known` are edits that there were before: one that fits serves again. Raises `asset_not_ready` where frames must be
+    `known` are edits that there were before: one that fits serves again. Raises `cut_needs_source` where frames must be
     encoded, and the source is gone.
     """
     media = [track for track in tracks if track.kind != "text"]
@@ -112,6 +113,7 @@ def _made(
     task = _task(held, media, cuts, timeline)
     shelf = _Shelf(task=task, inits=inits, storage=held.storage)
     facts = from_json(TrimFacts, held.run(_inputs(held, task, inits, cuts), shelf.keep, stage="trim", task=task))
+    shelf.refill()
     edit = _edit(range_, map(shelf.stored, facts.patches), inits)
     return Patched(edit=edit, encoded=facts.encoded, bytes=facts.bytes)
 
@@ -178,7 +180,17 @@ def _source(held: Held[Asked], task: TrimTask, inits: Mapping[str, str]) -> Give
             raise ObjectNotFound(task.asset)
         return held.source(task.source, holder)
     except ObjectNotFound:
-        raise PipelineError("asset_not_ready", asset=task.asset, detail="its source is gone") from None
+        raise _needs_source(held, task) from None
+
+
+def _needs_source(held: Held[Asked], task: TrimTask) -> PipelineError:
+    """Says how much of what was asked for needs none, as the caller counts who asked for it."""
+    asset = (held.task.of if isinstance(held.task, TrimTask) else "") or task.asset
+    shown = latest(held.storage, asset)
+    offset = shown.base.start if shown and shown.base else Fraction(0)
+    start, end = (round(float(frame / task.timeline.rate - offset), 6) for frame in task.kept)
+    inside = f"from {start} to {end} s, say" if start < end else "of this part none lies inside"
+    return PipelineError("cut_needs_source", asset=asset, inside=inside)
 
 
 # -- the pieces -------------------------------------------------------------------------------------------------------
@@ -191,21 +203,40 @@ class _Shelf:
     task: TrimTask
     inits: Mapping[str, str]
     storage: Storage
+    met: dict[str, bytes] = field(default_factory=dict)
+    """What storage held already, as it was made now."""
     other: set[str] = field(default_factory=set)
     """Pieces that storage held already with other bytes."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def keep(self, name: str, path: Path) -> None:
         """Create-only: what is there already was made by the same recipe, and stays."""
+        self._keep(name, path.read_bytes())
+
+    def _keep(self, name: str, made: bytes) -> None:
         try:
-            self.storage.put(self._key(name), path, absent=True)
+            self.storage.put(self._key(name), made, absent=True)
         except PreconditionFailed:
-            if self.storage.get(self._key(name)) == path.read_bytes():
-                return
-            if name.endswith("/init.mp4"):
+            differs = self._differs(name, made)
+            if differs and name.endswith("/init.mp4"):
                 raise PipelineError("encoder_mismatch", track=name.partition("/")[0]) from None
             with self.lock:
-                self.other.add(name)
+                self.met[name] = made
+                self.other |= {name} if differs else set()
+
+    def _differs(self, name: str, made: bytes) -> bool:
+        try:
+            return self.storage.get(self._key(name)) != made
+        except ObjectNotFound:
+            return False  # it went this moment: `refill` puts it again
+
+    def refill(self) -> None:
+        """Put again what was there and went meanwhile: of pieces that no version named, a janitor who had asked before
+        this job came may be in the middle of their deletion."""
+        for name, made in tuple(self.met.items()):
+            if self.storage.stat(self._key(name)) is None:
+                self.other.discard(name)
+                self._keep(name, made)
 
     def stored(self, patch: Patch) -> Patch:
         """The patch as storage holds it."""
@@ -217,7 +248,8 @@ class _Shelf:
         if piece.key not in self.other:
             return replace(piece, key=key, init=init)
         found = stored_segment(self.storage, key, self.storage.get(key), init=init or self.inits[track])
-        return Piece(**vars(found), init=init)
+        # Of a sound every frame could be one, and none is wanted as such.
+        return Piece(**vars(found) | {"keyframes": found.keyframes if piece.keyframes else ()}, init=init)
 
     def _key(self, name: str) -> str:
         track, _, file = name.partition("/")

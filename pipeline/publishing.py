@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
+from typing import TypeVar
 
 from pipeline.answers import Caption, Edited, Published, Trimmed
 from pipeline.document import Rendition
@@ -17,6 +19,10 @@ from pipeline.presentation.model import Edit, Effect, Presentation, Track
 from pipeline.presentation.publish import Composer, NoLongerOurs, latest, publish
 from pipeline.tasks import Timeline
 from pipeline.watch import Stopped, Verdict
+
+ROUNDS = 3
+"""How often pieces are made within one attempt, where what is played changes meanwhile."""
+Made = TypeVar("Made")
 
 
 def effect_of(held: Held[Asked]) -> Effect:
@@ -32,10 +38,12 @@ def publish_tracks(
     replaces: Sequence[str] = (),
     edit: Edit | Same = SAME,
     pieces: Sequence[Edit] = (),
+    known: Presentation | None = None,
 ) -> Presentation:
     """Make the next version with these tracks in it public. Returns the version that brought them.
 
-    `edit` is what it plays from now on, `pieces` are patches for the tracks in the range that it plays already.
+    `edit` is what it plays from now on, `pieces` are patches for the tracks in the range that it plays already. `known`
+    is a version that the caller has seen.
     """
 
     def next_version(previous: Presentation | None) -> Presentation:
@@ -52,7 +60,7 @@ def publish_tracks(
             pieces=pieces,
         )
 
-    return make_public(held, next_version)
+    return make_public(held, next_version, known=known)
 
 
 def _numbered(held: Held[Asked], tracks: Sequence[Track], previous: Presentation | None) -> tuple[Track, ...]:
@@ -73,16 +81,37 @@ def numbered(held: Held[Asked], track: Track) -> Track:
     return replace(track, number=held.tools.numbers.claim(TRACK, f"{held.task.asset}/{track.id}"))
 
 
-def make_public(held: Held[Asked], composer: Composer) -> Presentation:
-    """Make the next version public, once. Returns the first version that has the step's effect."""
-    if not held.conductor.publishing(held.attempt):
-        raise Stopped(Verdict.LOST)
+def in_rounds(held: Held[Asked], make: Callable[[], Made]) -> Made:
+    """Make pieces and publish them; and again, a few times, where they fit no longer what was there by then."""
+    for _ in range(ROUNDS - 1):
+        try:
+            return make()
+        except PipelineError as error:
+            if error.code != "edit_changed" or _announced(held):
+                raise
+    return make()
+
+
+def _announced(held: Held[Asked]) -> bool:
+    """The step cannot be cancelled any more: it had better begin anew than take its time."""
+    job = held.conductor.store.job(held.attempt.ref.job)
+    return job is None or job.steps[held.attempt.ref.step].exposed
+
+
+def make_public(held: Held[Asked], composer: Composer, *, known: Presentation | None = None) -> Presentation:
+    """Make the next version public, once. Returns the first version that has the step's effect.
+
+    It is announced when it is composed: what keeps it from that comes before. `known` is a version that the caller has
+    seen.
+    """
     try:
         return publish(
             held.storage,
             held.task.asset,
             effect_of(held),
-            composer,
+            partial(_composed, composer),
+            known=known,
+            begin=partial(_announce, held),
             still_ours=lambda: held.conductor.renew(held.attempt),
             moved=held.moved,
         )
@@ -90,9 +119,27 @@ def make_public(held: Held[Asked], composer: Composer) -> Presentation:
         raise Stopped(Verdict.LOST) from None
 
 
+def _composed(composer: Composer, previous: Presentation | None) -> Presentation:
+    try:
+        return composer(previous)
+    except PipelineError as error:
+        # It is asked where the effect is not there, and after a version that another has written.
+        error.unwritten = True
+        raise
+
+
+def _announce(held: Held[Asked]) -> None:
+    if not held.conductor.publishing(held.attempt):
+        raise Stopped(Verdict.LOST)
+
+
 def there(held: Held[Asked]) -> Presentation:
     """What is public of the asset. Raises `asset_not_ready` where nothing is."""
-    found = latest(held.storage, held.task.asset)
+    return ready(held, latest(held.storage, held.task.asset))
+
+
+def ready(held: Held[Asked], found: Presentation | None) -> Presentation:
+    """What was found of the asset. Raises `asset_not_ready` where it is nothing."""
     if found is None:
         raise PipelineError("asset_not_ready", asset=held.task.asset, detail="nothing of it is published")
     return found
@@ -106,7 +153,7 @@ def heard(held: Held[Asked]) -> tuple[int, int]:
 
 def shown(held: Held[Asked], brought: Presentation) -> Published:
     """What the document says from now on: the latest version holds what others brought meanwhile as well."""
-    now = published(latest(held.storage, brought.asset) or brought)
+    now = published(latest(held.storage, brought.asset, brought) or brought)
     return replace(now, version=brought.version, shown=now.version)
 
 

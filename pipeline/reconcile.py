@@ -22,6 +22,7 @@ from typing import Any
 from pipeline import document as documents
 from pipeline import keys
 from pipeline.acceptance import is_there
+from pipeline.clips import parents_of
 from pipeline.conductor import Conductor
 from pipeline.document import AssetDocument
 from pipeline.doorman import Doorman
@@ -31,7 +32,7 @@ from pipeline.job import AssetRecord, EventDraft
 from pipeline.ports import ObjectNotFound, Storage
 from pipeline.presentation.publish import mend
 from pipeline.publishing import published
-from pipeline.requests import DeleteRequest, ExpireRequest, ProcessRequest
+from pipeline.requests import DeleteRequest, DuplicateRequest, ExpireRequest, ProcessRequest
 from pipeline.standing import Standing, standing
 
 
@@ -151,9 +152,21 @@ class Reconciliation:
 
     def _from_nothing(self, found: Standing) -> AssetDocument:
         """Of an asset whose first job had published and not ended: what was asked is lost, what was made is not."""
+        now, base_url = self.conductor.clock.now_ms(), self.conductor.base_url
+        if (of := self._cut_from(found.asset)) is not None:
+            clip = DuplicateRequest(asset_id=of.id, new_id=found.asset)
+            return documents.cut_out(clip, of, base_url=base_url, now_ms=now)
         request = ProcessRequest(asset_id=found.asset, url=found.source or keys.source(found.asset, ""))
-        now = self.conductor.clock.now_ms()
-        return documents.not_started(request, resolutions=(), base_url=self.conductor.base_url, now_ms=now)
+        return documents.not_started(request, resolutions=(), base_url=base_url, now_ms=now)
+
+    def _cut_from(self, asset: str) -> AssetDocument | None:
+        """Of a clip what is known of the asset that it was cut from; of a clip of a clip that is the one that is a clip
+        itself."""
+        parents = sorted(parents_of(self.storage, asset))
+        if not parents:
+            return None
+        parent = max(parents, key=lambda each: len(parents_of(self.storage, each)))
+        return self._document(standing(self.storage, parent) or Standing(asset=parent))
 
 
 def _record(found: Standing, document: AssetDocument) -> AssetRecord:

@@ -38,7 +38,7 @@ class Standing:
     past: tuple[Past, ...] = ()
     """Those of its jobs that tell how it stands, newest first."""
     under_way: tuple[Job, ...] = ()
-    """Jobs that the store knows: what they are to make plays already, and they have not ended yet."""
+    """Jobs that the store knows: what they are to make plays already, and they have no history yet."""
     epoch: int = 0
     sequence: int = 0
     """Highest sequence of its events that is known."""

@@ -6,10 +6,11 @@ Times are `Fraction` seconds or integer ticks of a stated timescale; nothing her
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Literal, TypeVar
+from functools import cache
+from typing import Any, Literal, TypeVar, cast
 
 from pydantic import TypeAdapter
 
@@ -18,12 +19,19 @@ T = TypeVar("T")
 
 def to_json(value: object) -> str:
     """Any value of this module (or of another module of the library) as compact JSON."""
-    return TypeAdapter(type(value)).dump_json(value).decode()
+    return _adapter(cast(Hashable, type(value))).dump_json(value).decode()
 
 
 def from_json(kind: type[T], text: str | bytes) -> T:
     """The value of type `kind` that `to_json` wrote. Raises `pydantic.ValidationError`."""
-    return TypeAdapter(kind).validate_json(text)
+    value: T = _adapter(cast(Hashable, kind)).validate_json(text)
+    return value
+
+
+@cache
+def _adapter(kind: Hashable) -> TypeAdapter[Any]:
+    # To make one takes a tenth of a second for a presentation.
+    return TypeAdapter(cast(Any, kind))
 
 
 # -- what a source is -------------------------------------------------------------------------------------------------
@@ -704,4 +712,4 @@ Task = IngestTask | TranscodeTask | AudioTask | PackageTask | SubtitleTask | Tri
 
 def as_data(value: object) -> Any:
     """The value as JSON-like data (dicts, lists, strings, numbers)."""
-    return TypeAdapter(type(value)).dump_python(value, mode="json")
+    return _adapter(cast(Hashable, type(value))).dump_python(value, mode="json")

@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from pipeline import clips, keys
@@ -100,7 +101,7 @@ def tidy(
             mend(storage, job.asset)
             _keep_history(storage, job, document, heard)
     if (stone := tombstone(storage, job.asset)) is not None:
-        _remove(storage, job.asset, stone, for_clips=True)
+        _remove(storage, job.asset, stone, for_clips=True, cut_from=_cut_from(storage, job))
 
 
 def _take_back(storage: Storage, job: Job, document: Mapping[str, Any], others: Others, heard: tuple[int, int]) -> None:
@@ -108,7 +109,9 @@ def _take_back(storage: Storage, job: Job, document: Mapping[str, Any], others: 
     seen = tuple(others())  # before the next look: who comes later may publish after it
     if _ended_in_vain(storage, job, _among(seen)):
         kept = job.fetched or _kept_for_a_look(job)
-        gone = remove_asset(storage, job.asset, keep_source=kept, allowed=lambda: _nobody_came(seen, others()))
+        cut_from = _cut_from(storage, job)
+        allowed = partial(_nobody_came, seen, others)
+        gone = remove_asset(storage, job.asset, keep_source=kept, cut_from=cut_from, allowed=allowed)
         if gone and not kept:
             return
     else:
@@ -144,10 +147,16 @@ def _came_to_nothing(job: Job | None) -> bool:
     return job is not None and job.status.ended and job.status is not JobStatus.SUCCEEDED
 
 
-def _nobody_came(seen: Iterable[Job], others: Iterable[Job]) -> bool:
+def _nobody_came(seen: Iterable[Job], others: Others) -> bool:
     """All of the others had ended when they were seen: one that began since may have published, and even have ended."""
     over = {job.id for job in seen if job.status.ended}
-    return all(other.id in over for other in others)
+    return all(other.id in over for other in others())
+
+
+def _cut_from(storage: Storage, job: Job) -> Collection[str]:
+    """Where the job of a clip puts markers, published or not; none where it is of another kind."""
+    of = str(job.request.get("asset_id", job.asset))
+    return () if of == job.asset else {of, *_played(storage, of, tombstone(storage, of) or _NO_STONE)}
 
 
 def _found_another(job: Job) -> bool:
@@ -207,15 +216,21 @@ def _always() -> bool:
 
 
 def remove_asset(
-    storage: Storage, asset: str, *, keep_source: bool = False, allowed: Callable[[], bool] = _always
+    storage: Storage,
+    asset: str,
+    *,
+    keep_source: bool = False,
+    cut_from: Collection[str] = (),
+    allowed: Callable[[], bool] = _always,
 ) -> bool:
     """Delete everything of an asset that never came to be, the doors first: none leads to what is gone.
 
-    `keep_source`: but for its source, what is known of that, and the histories. `allowed` is asked before every batch
-    of objects; with no the removal ends, and False is returned.
+    `keep_source`: but for its source, what is known of that, and the histories. `cut_from`: where it may have left
+    markers as a clip, if it never said so itself. `allowed` is asked before every batch of objects; with no the removal
+    ends, and False is returned.
     """
     try:
-        _remove(storage, asset, for_clips=False, keep_source=keep_source, allowed=allowed)
+        _remove(storage, asset, for_clips=False, keep_source=keep_source, cut_from=cut_from, allowed=allowed)
     except _Occupied:
         return False
     return True
@@ -263,11 +278,12 @@ def _remove(
     *,
     for_clips: bool,
     keep_source: bool = False,
+    cut_from: Collection[str] = (),
     allowed: Callable[[], bool] = _always,
 ) -> None:
     """The doors, then what is private, the presentations, the tracks, and the markers that it left as a clip. Where it
-    did, its first version says, or `stone`, which outlasts it. `for_clips`: what clips play of it stays. Raises
-    `_Occupied`."""
+    did, its first version says, or `stone`, which outlasts it, or `cut_from`, where it never had one. `for_clips`: what
+    clips play of it stays. Raises `_Occupied`."""
 
     def insist() -> None:
         if not allowed():
@@ -279,7 +295,7 @@ def _remove(
             storage.delete(prefix, moved=insist)
 
     delete((keys.hls_door(asset), keys.dash_door(asset)))
-    parents = {*stone.get("parents", ()), *clips.parents_of(storage, asset)}
+    parents = {*cut_from, *_played(storage, asset, stone)}
     kept = keys.of_source(asset) if keep_source else ()
     delete(() if keep_source else (keys.sources(asset),))
     delete([prefix for prefix in _private(storage, asset) if prefix not in kept])
@@ -287,6 +303,11 @@ def _remove(
     delete(_public(storage, asset) if for_clips else (keys.public(asset),))
     insist()
     clips.unmark(storage, asset, parents)
+
+
+def _played(storage: Storage, asset: str, stone: Mapping[str, Any]) -> Collection[str]:
+    """The assets of which it plays objects, or did."""
+    return {*stone.get("parents", ()), *clips.parents_of(storage, asset)}
 
 
 def _public(storage: Storage, asset: str) -> Sequence[str]:

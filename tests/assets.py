@@ -15,6 +15,7 @@ from makers import make_clip
 from pipeline import keys
 from pipeline.media.cues import Cue
 from pipeline.media.webvtt import write_webvtt
+from pipeline.ports import Storage
 from pipeline.presentation.captions import text_track
 from pipeline.presentation.compose import compose
 from pipeline.presentation.model import Effect, Presentation
@@ -57,7 +58,12 @@ def make_asset(folder: Path) -> MadeAsset:
 
 def add_captions(root: Path, asset: str, cues: tuple[Cue, ...], *, language: str, name: str) -> Presentation:
     """Publish captions in an asset that is ready, as a step does that brings them."""
-    storage, text = open_storage(root.as_uri()), write_webvtt(cues).encode()
+    return publish_captions(open_storage(root.as_uri()), asset, cues, language=language, name=name)
+
+
+def publish_captions(storage: Storage, asset: str, cues: tuple[Cue, ...], *, language: str, name: str) -> Presentation:
+    """… wherever it lies."""
+    text = write_webvtt(cues).encode()
     key, effect = keys.subtitle(asset, f"text-{language}", "0a1b2c3d4e5f", "vtt"), Effect(job="test", step=language)
     storage.put(key, text)
     before = latest(storage, asset)

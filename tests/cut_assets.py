@@ -13,7 +13,8 @@ from cuts import Appended, Stream, assert_exact, numbers
 from running import Clip, Folder, ignored
 
 from pipeline.presentation.cutting import cut
-from pipeline.presentation.model import Track
+from pipeline.presentation.edits import insist_on_patches
+from pipeline.presentation.model import Edit, Track
 from pipeline.stages.contract import Tick
 from pipeline.stages.transcode import transcode
 from pipeline.stages.trim import trim
@@ -55,9 +56,12 @@ class Trimmed:
         ]
 
     def assert_exact(self) -> None:
-        """Every rung shows exactly what was asked for, and the sounds fit."""
+        """Every rung shows exactly what was asked for, the sounds fit, and players can begin anew in all at once."""
         shown, asset = range(self.task.first, self.task.end), self.asset
         assert_exact(self.pictures, self.sounds, asset.numbers, shown, asset.clip.timeline, zero=asset.zero)
+        rate = asset.clip.timeline.rate
+        edit = Edit(start=shown.start / rate, end=shown.stop / rate, patches=self.facts.patches)
+        insist_on_patches(self.task.asset, edit, asset.tracks)
 
     @property
     def pictures(self) -> list[Stream]:

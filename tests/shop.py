@@ -97,7 +97,7 @@ class Shop:
         for _ in range(20):
             for attempt in self.begun(*stages):
                 self.ran.append(f"{attempt.step.stage}: {self.bench.run(attempt)}")
-            if not self._later():
+            if not self.later():
                 return
 
     def begun(self, *stages: str) -> Iterator[Attempt]:
@@ -107,7 +107,7 @@ class Shop:
                 if (attempt := self.conductor.begin(ref, "w1")) is not None:
                     yield attempt
 
-    def _later(self) -> bool:
+    def later(self) -> bool:
         """Half a minute later. False: nobody has anything left to do."""
         for _ in range(8):  # nobody's lease is judged by whoever has just woken up
             self.clock.advance(4)

@@ -37,7 +37,7 @@ def fail(error: PipelineError, *, where: str = "") -> NoReturn:
 
 def usage(error: PipelineError, *, where: str = "") -> NoReturn:
     """A wrong call: one line, exit 2."""
-    tell(error, where=where, hint=_help() if error.code == "parameter_invalid" else "")
+    tell(error, where=where, hint=_help() if error.code.startswith("parameter_") else "")
     sys.exit(2)
 
 
@@ -50,8 +50,23 @@ def _help() -> str:
 def tell(error: PipelineError, *, where: str = "", hint: str = "") -> None:
     """One coded line on stderr; `where` is the place in what was given, where that has many; `hint` what to do, where
     that is not what the catalogue says."""
+    error = error if where else _as_typed(error)
     text = f"error: {error.code}: {where}{': ' if where else ''}{error.message} {hint or error.hint}"
     say().print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+_OPTIONS = {"start_time": "--start", "end_time": "--end"}
+"""What has another name in a request than where it is typed."""
+
+
+def _as_typed(error: PipelineError) -> PipelineError:
+    """The error by the names of options, where it is of the times."""
+    said = dict(error.params)
+    if error.code == "trim_range_invalid":
+        said["field"] = _OPTIONS.get(str(said.get("field")), said.get("field", ""))
+    elif error.code == "parameter_not_provided" and said.get("parameter") == "start_time":
+        said["parameter"] = "--start or --end"
+    return PipelineError(error.code, log=error.log, **said)
 
 
 def say() -> Console:
@@ -89,29 +104,38 @@ def run_local(request: ProcessRequest, out: Path, events: Path | None) -> Result
     return result
 
 
-def change_local(request: JobRequest, out: Path, *, new: str | None = None) -> Result:
+def change_local(request: JobRequest, out: Path, *, asset: str, new: str | None = None) -> Result:
     """One job for an asset that lies in `out`, in this process, with live progress on stderr; `new`: the id of the
-    asset that it makes.
+    one that it makes of it.
 
-    SIGTERM counts as an interrupt. Raises what the request is refused with, and `KeyboardInterrupt` when there is no
-    job to speak of yet.
+    SIGTERM counts as an interrupt. Raises what the request is refused with, `asset_busy` where another command changes
+    the asset, and `KeyboardInterrupt` when there is no job to speak of yet.
     """
+    from workers.alone import alone
+
     if not out.is_dir():
         usage(PipelineError("parameter_invalid", detail=f"--out {out} is no folder"))
     if new is not None:
         _take(new, out)
-    result = None
     signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        from workers.screen import Screen
-        from workers.solo import carry_out
+    # Until its history is written: whoever comes next begins with that.
+    with alone(out / OWN_FOLDER, new or asset):
+        result = _changed(request, out, new)
+    if result is None:
+        raise KeyboardInterrupt
+    return result
 
+
+def _changed(request: JobRequest, out: Path, new: str | None) -> Result | None:
+    from workers.screen import Screen
+    from workers.solo import carry_out
+
+    result = None
+    try:
         with Screen(say()) as screen:
             result = carry_out(request, out.absolute().as_uri(), look=screen)
     finally:
         _leave(result, new, out)
-    if result is None:
-        raise KeyboardInterrupt
     return result
 
 
@@ -126,9 +150,12 @@ def _check_doors(request: ProcessRequest, out: Path) -> None:
 
 def _take(asset_id: str, out: Path) -> None:
     """Take the id of an asset that is to be made; a taken one ends the command."""
+    from pipeline.presentation.publish import latest
     from workers.library import claim, taken
 
     if taken(storage_of(out), asset_id) or not claim(storage_of(out), asset_id):
+        if latest(storage_of(out), asset_id) is not None:
+            usage(PipelineError("asset_exists", asset=asset_id))
         detail = f"the asset id {asset_id} is taken in {out} (a command that was killed may have left it: "
         detail += f"then delete private/{asset_id}* and transcoded/{asset_id} there)"
         usage(PipelineError("parameter_invalid", detail=detail))

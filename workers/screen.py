@@ -78,8 +78,8 @@ def clock(seconds: float) -> str:
 
 
 def length(seconds: float) -> str:
-    """How long a clip is; tenths where there is less than a second."""
-    return clock(seconds) if seconds >= 1 else f"0:{max(seconds, 0.1):04.1f}"
+    """How long a clip is; tenths where they say something."""
+    return clock(seconds) if seconds >= 10 else f"0:{max(seconds, 0.1):04.1f}"
 
 
 def counted(count: int, noun: str) -> str:

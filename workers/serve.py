@@ -91,7 +91,7 @@ def serve(root: Path, asset: str | None, *, title: str = "", host: str = "127.0.
     """
     shown = Shown(id=asset, title=title or asset) if asset else None
     site = _Site(root=root.resolve(), shown=shown, players=players_dir())
-    http = ThreadingHTTPServer((host, port), partial(_Handler, site))
+    http = _Http((host, port), partial(_Handler, site))
     thread = Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05}, name="serve", daemon=True)
     thread.start()
     return Server(url=f"http://{host}:{http.server_port}/", _http=http, _thread=thread)
@@ -161,6 +161,14 @@ class _Site:
         except ValueError:
             return None
         return file if file.is_relative_to(self.root / keys.PUBLIC) and file.is_file() else None
+
+
+class _Http(ThreadingHTTPServer):
+    """Says nothing of connections that broke: a browser that closes breaks all of its own, also while none is asked."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -146,7 +146,7 @@ class Supervisor:
         wait = self._pause(place.deaths, killed=code < 0)
         place.due = time.monotonic() + wait
         extra = {"action": "worker.ended", "pid": dead.pid, "code": code, "restart_in_s": wait}
-        log.warning("worker ended", extra=extra)
+        log.warning("worker %d ended (exit code %d)", dead.pid, code, extra=extra)
         self._count_restart(place)
 
     def _count_restart(self, place: _Place) -> None:

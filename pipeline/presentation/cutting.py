@@ -18,6 +18,8 @@ from pipeline.tasks import Segment, Timeline, TrackCut
 
 _FORGIVEN = Fraction(1, 1_000_000)
 """Seconds by which a time may lie behind a frame and still mean it: people write 0.033367 for 1001/30000."""
+_BETWEEN_SEAMS = Fraction(2 * AAC_FRAME, 48_000)
+"""Seconds that stored GOPs last at least to be kept between encoded ones: a frame of sound begins there, surely."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +69,12 @@ def _frame(time: Fraction, timeline: Timeline) -> int:
 
 
 def _kept(pictures: Sequence[Track], timeline: Timeline, first: int, end: int) -> tuple[int, int]:
-    """The first and the last keyframe in [first, end] that all pictures have; (end, end) without GOPs between them."""
+    """The first and the last keyframe in [first, end] that all pictures have; (end, end) without GOPs between them, or
+    with too little between two seams."""
     common = set.intersection(*(set(_openings(track, timeline, first, end)) for track in pictures))
-    return (min(common), max(common)) if len(common) > 1 else (end, end)
+    low, high = min(common, default=end), max(common, default=end)
+    lonely = first < low and high < end and (high - low) / timeline.rate < _BETWEEN_SEAMS
+    return (low, high) if low < high and not lonely else (end, end)
 
 
 def _openings(track: Track, timeline: Timeline, first: int, end: int) -> Iterator[int]:
@@ -110,8 +115,9 @@ def _sound(track: Track, timeline: Timeline, played: tuple[int, int], kept: tupl
     start, end = _at_or_before(begins, track), _at_or_after(ends, track)
     low, high = start, end
     if kept[0] < kept[1]:
-        low = _at_or_after(_ticks(kept[0], track, timeline), track) if kept[0] != played[0] else start
-        high = _at_or_after(_ticks(kept[1], track, timeline), track) if kept[1] != played[1] else end
+        # However short what follows a seam is, it has a frame of sound.
+        seams = [min(_at_or_after(_ticks(frame, track, timeline), track), end - _step(track)) for frame in kept]
+        low, high = seams[0] if kept[0] != played[0] else start, seams[1] if kept[1] != played[1] else end
     return _track_cut(track, (start, end), (low, high))
 
 

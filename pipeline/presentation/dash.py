@@ -19,6 +19,7 @@ from itertools import groupby
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
+from pipeline import keys
 from pipeline.presentation.edits import Played, Stretch, played
 from pipeline.presentation.model import Presentation, Track
 
@@ -248,7 +249,7 @@ def _named_by_time(stretch: Stretch) -> bool:
 
 
 def _from_door(shown: Played, key: str) -> str:
-    return posixpath.relpath(key, shown.door)
+    return keys.relative(key, shown.door)
 
 
 def _rounded(seconds: Fraction) -> Fraction:

@@ -16,6 +16,7 @@ from fractions import Fraction
 
 from pipeline import keys
 from pipeline.errors import PipelineError
+from pipeline.media.timeline import AAC_FRAME
 from pipeline.presentation.model import Edit, Presentation, Track
 from pipeline.tasks import Patch, Piece, Segment
 
@@ -146,11 +147,18 @@ def insist_on_patches(asset: str, edit: Edit, tracks: Sequence[Track]) -> None:
     patches = {patch.track: patch for patch in edit.patches}
     media = [track for track in tracks if track.kind != "text"]
     for track in media:
-        if track.id not in patches or len(patches[track.id].seams) != len(edit.patches[0].seams):
+        if track.id not in patches or not _together(media[0], track, patches):
             raise PipelineError("edit_changed", asset=asset, track=track.id)
     for track in media:
         if detail := _mistake(edit, track, patches[track.id]):
             raise PipelineError("parts_incomplete", track=track.id, detail=detail)
+
+
+def _together(one: Track, other: Track, patches: Mapping[str, Patch]) -> bool:
+    """Whether both begin anew at the same moments, but for a frame of sound."""
+    moments = [[Fraction(seam, track.timescale) for seam in patches[track.id].seams] for track in (one, other)]
+    slack = max(0 if track.kind == "video" else Fraction(AAC_FRAME, track.timescale) for track in (one, other))
+    return len(moments[0]) == len(moments[1]) and all(abs(a - b) <= slack for a, b in zip(*moments, strict=True))
 
 
 def _mistake(edit: Edit, track: Track, patch: Patch) -> str | None:

@@ -10,10 +10,10 @@ of them at the same moments.
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
+from pipeline import keys
 from pipeline.presentation.edits import Played, Stretch, played
 from pipeline.presentation.model import Presentation, Track, mean_bandwidth, peak_bandwidth
 from pipeline.tasks import Keyframe, Segment
@@ -279,7 +279,9 @@ def _extinf(start: int, ticks: int, timescale: int) -> str:
 
 
 def _microseconds(ticks: int, timescale: int) -> int:
-    return round(Fraction(ticks * 10**6, timescale))
+    """As `round` does it, a half to the even one; a playlist has thousands of them."""
+    whole, rest = divmod(ticks * 10**6, timescale)
+    return whole + (2 * rest > timescale or (2 * rest == timescale and whole % 2))
 
 
 # -- where things lie, and how they are written -----------------------------------------------------------------------
@@ -294,11 +296,11 @@ def _iframes_key(shown: Played, track: Track) -> str:
 
 
 def _from_door(shown: Played, key: str) -> str:
-    return posixpath.relpath(key, shown.door)
+    return keys.relative(key, shown.door)
 
 
 def _from_folder(shown: Played, key: str) -> str:
-    return posixpath.relpath(key, shown.folder)
+    return keys.relative(key, shown.folder)
 
 
 def _tag(name: str, **attributes: str | int | None) -> str:

@@ -85,16 +85,16 @@ def peak_bandwidth(pieces: Iterable[tuple[int, int]], timescale: int) -> int:
     """
     row = list(pieces)
     longest = max((ticks for ticks, _ in row), default=0)
-    peak = Fraction(0)
+    most, time = 0, 1  # bytes in so many ticks
     for first in range(len(row)):
         ticks = size = 0
         for more_ticks, more_bytes in row[first:]:
             ticks, size = ticks + more_ticks, size + more_bytes
             if 2 * ticks > 3 * longest:
                 break
-            if 2 * ticks >= longest:
-                peak = max(peak, Fraction(size * 8 * timescale, ticks))
-    return -(-peak.numerator // peak.denominator)
+            if 2 * ticks >= longest and size * time > most * ticks:
+                most, time = size, ticks
+    return -(-most * 8 * timescale // time)
 
 
 def mean_bandwidth(pieces: Iterable[tuple[int, int]], timescale: int) -> int:

@@ -7,20 +7,19 @@ door of the asset leads to it.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
 from pipeline import keys
+from pipeline.media.timeline import AAC_FRAME
 from pipeline.presentation.caption_cutting import cut_captions
 from pipeline.presentation.dash import render_dash
 from pipeline.presentation.edits import played, segments_of
 from pipeline.presentation.hls import render_master, render_playlists
 from pipeline.presentation.model import Edit, Presentation, Track
-from pipeline.tasks import Patch, Piece
-
-_AAC_FRAME = 1024
-"""Samples."""
+from pipeline.tasks import Patch, Piece, Segment
 
 Range = tuple[Fraction, Fraction]
 """Seconds from which and to which."""
@@ -33,37 +32,65 @@ def preview(presentation: Presentation, start: Fraction, end: Fraction) -> Prese
     Times are seconds of the source's timeline. The edit says what it begins and ends with: whole segments of the
     pictures, or of the sounds where there are none.
     """
-    # A trim takes the place of the one before; what a clip began with bounds every one of them.
-    whole = {patch.track: patch for patch in base.patches} if (base := presentation.base) else {}
     pictures = [track for track in presentation.tracks if track.kind == "video"]
     media = [track for track in presentation.tracks if track.kind != "text"]
-    # Sound follows the pictures: these begin and end the preview, where there are any.
-    lead = _span(pictures or media, whole, start, end)
-    patches = tuple(_overlapping(track, whole.get(track.id), *lead) for track in media)
+    # A trim takes the place of the one before; what a clip began with bounds every one of them.
+    whole = {track.id: _whole(track) for track in media}
+    whole |= {patch.track: patch for patch in base.patches} if (base := presentation.base) else {}
+    # Sound follows the pictures: these begin and end the preview, and each of its stretches, where there are any.
+    leading = pictures or media
+    lead = _span(leading, whole, (start, end))
+    stretches = _stretches(leading[0], whole[leading[0].id], lead)
+    patches = tuple(_shown(track, whole[track.id], lead, stretches) for track in media)
     return replace(presentation, edit=Edit(start=lead[0], end=lead[1], patches=patches))
 
 
-def _span(tracks: Sequence[Track], whole: Mapping[str, Patch], start: Fraction, end: Fraction) -> Range:
-    """Seconds from the first to the end of the last segment of these tracks that overlaps the range."""
-    found = [_played(track, _overlapping(track, whole.get(track.id), start, end)) for track in tracks]
-    return min(first for first, _ in found), max(last for _, last in found)
+def _whole(track: Track) -> Patch:
+    return Patch(track=track.id, first=track.segments[0].start, last=track.segments[-1].start + 1)
 
 
-def _played(track: Track, patch: Patch) -> Range:
-    segments = segments_of(track, patch)
-    last = segments[-1]
-    return Fraction(segments[0].start, track.timescale), Fraction(last.start + last.duration, track.timescale)
+def _span(tracks: Sequence[Track], whole: Mapping[str, Patch], wanted: Range) -> Range:
+    """Seconds from the first to the end of the last segment of these tracks that overlaps the range.
+
+    Where they are of several grids a segment of one may reach into another one's next, which is played then as well.
+    """
+    while True:
+        near = [(track, _overlapping(track, segments_of(track, whole[track.id]), wanted)) for track in tracks]
+        first = min(Fraction(row[0].start, track.timescale) for track, row in near)
+        last = max(Fraction(row[-1].start + row[-1].duration, track.timescale) for track, row in near)
+        reach = min(first, wanted[0]), max(last, wanted[1])
+        if reach == wanted:
+            return first, last
+        wanted = reach
 
 
-def _overlapping(track: Track, whole: Patch | None, start: Fraction, end: Fraction) -> Patch:
-    """What is played in the range, of the patch or of the track as it is: at least one segment."""
-    first, last = math.floor(start * track.timescale), math.ceil(end * track.timescale)
-    whole = whole or Patch(track=track.id, first=track.segments[0].start, last=track.segments[-1].start + 1)
-    every = segments_of(track, whole)
+def _overlapping(track: Track, segments: Sequence[Segment], wanted: Range) -> list[Segment]:
+    """Which of them have a part in the range: at least one."""
+    first, last = math.floor(wanted[0] * track.timescale), math.ceil(wanted[1] * track.timescale)
     # A sound's segment begins up to a frame after the picture's: the one before it shares no more than that.
-    slack = 0 if track.kind == "video" else _AAC_FRAME
-    shared = {each: min(each.start + each.duration, last) - max(each.start, first) for each in every}
-    near = [each for each in every if shared[each] > slack] or [max(every, key=lambda each: shared[each])]
+    slack = 0 if track.kind == "video" else AAC_FRAME
+    shared = [min(each.start + each.duration, last) - max(each.start, first) for each in segments]
+    near = [each for each, ticks in zip(segments, shared, strict=True) if ticks > slack]
+    return near or [segments[shared.index(max(shared))]]
+
+
+def _stretches(track: Track, whole: Patch, wanted: Range) -> tuple[int, int]:
+    """The first and the last stretch that have a part in the range, counted from 0."""
+    near = _overlapping(track, segments_of(track, whole), wanted)
+    return bisect_right(whole.seams, near[0].start), bisect_right(whole.seams, near[-1].start)
+
+
+def _shown(track: Track, whole: Patch, wanted: Range, stretches: tuple[int, int]) -> Patch:
+    """What is played in the range, of the patch: something of each of these stretches, and of no other."""
+    low, high = stretches
+    among = [each for each in segments_of(track, whole) if low <= bisect_right(whole.seams, each.start) <= high]
+    near, seams = _overlapping(track, among, wanted), whole.seams[low:high]
+    first, last = near[0].start, near[-1].start
+    if seams:
+        # However little of a stretch is shown: a piece may be shorter than a frame of sound.
+        first = min(first, max(each.start for each in among if each.start < seams[0]))
+        last = max(last, seams[-1])
+    near = [each for each in among if first <= each.start <= last]
     own = [each.start for each in near if not isinstance(each, Piece)]
     return replace(
         whole,
@@ -71,7 +98,7 @@ def _overlapping(track: Track, whole: Patch | None, start: Fraction, end: Fracti
         last=own[-1] + 1 if own else first,
         head=tuple(piece for piece in whole.head if piece in near),
         tail=tuple(piece for piece in whole.tail if piece in near),
-        seams=tuple(seam for seam in whole.seams if near[0].start < seam <= near[-1].start),
+        seams=seams,
     )
 
 

@@ -29,7 +29,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -40,7 +40,7 @@ from pipeline.presentation.caption_cutting import cut_captions
 from pipeline.presentation.dash import render_dash
 from pipeline.presentation.edits import in_force
 from pipeline.presentation.hls import render_master, render_playlists
-from pipeline.presentation.model import SCHEMA, Effect, Presentation, marked_version
+from pipeline.presentation.model import SCHEMA, Edit, Effect, Presentation, marked_version
 from pipeline.storage.side_by_side import SideBySide
 from pipeline.tasks import from_json, to_json
 
@@ -62,6 +62,8 @@ def _untold() -> None:
 
 _JSON = "presentation.json"
 _VERSION = re.compile(r"(\d{4,})/presentation\.json")
+_TAIL = 128 * 1024
+"""Bytes at the end of a version that mostly hold all that comes after its tracks."""
 _TRIES = 100
 """Races that one publication may lose. Each is another's success, so an asset would need as many jobs at once."""
 
@@ -72,37 +74,44 @@ def publish(
     effect: Effect,
     compose: Composer,
     *,
+    known: Presentation | None = None,
+    begin: Callable[[], None] = _untold,
     still_ours: Callable[[], bool] = _always,
     moved: Callable[[], None] = _untold,
 ) -> Presentation:
     """Make the change `effect` public, once: returns the first version that has it, with the doors at the latest.
 
-    `compose` answers with the next version, with `effect` among its effects. `still_ours` is asked before whatever a
-    reader could see is written; `NoLongerOurs` is raised when it is not. `moved` is called for every object before the
-    JSON, and may raise to stop. Raises what the storage raises; calling again then completes what was begun, and never
-    applies the effect twice.
+    `compose` answers with the next version, with `effect` among its effects; when it raises, nothing was written by
+    this call, and nothing will be. `known` is a version that the caller has seen. `begin` is called before anything is
+    written, and again after every lost race. `still_ours` is asked before whatever a reader could see is written;
+    `NoLongerOurs` is raised when it is not. `moved` is called for every object before the JSON, and may raise to stop.
+    Raises what the storage raises; calling again then completes what was begun, and never applies the effect twice.
     """
     for _ in range(_TRIES):
-        previous = latest(storage, asset)
+        previous = known = latest(storage, asset, known)
         if previous is not None and effect in previous.effects:
-            mend(storage, asset, still_ours=still_ours)
+            begin()
+            mend(storage, asset, known=previous, still_ours=still_ours)
             return _first_with(storage, effect, previous)
         composed = compose(previous)
-        captions = _captions(storage, composed, moved)
-        presentation = _named(composed, captions)
-        if _claim(storage, presentation, captions, still_ours, moved):
-            mend(storage, asset, still_ours=still_ours)
+        begin()
+        presentation, files = _named(composed, _captions(storage, composed, moved))
+        if _claim(storage, presentation, files, still_ours, moved):
+            mend(storage, asset, known=presentation, still_ours=still_ours)
             return presentation
     raise _contended(asset)
 
 
-def latest(storage: Storage, asset: str) -> Presentation | None:
+def latest(storage: Storage, asset: str, known: Presentation | None = None) -> Presentation | None:
     """The highest version of the asset, or None where nothing was published yet.
 
     Costs no more for an asset with ten thousand versions: a door says where to begin. One that leads to what is not
-    there is not believed, and whatever lies there is looked through.
+    there is not believed, and whatever lies there is looked through. Whoever knows a version already begins there: as
+    long as it is the latest one, that costs a look.
     """
-    number = _last(storage, asset, _leads_to(storage, keys.hls_door(asset)))
+    number = _last(storage, asset, known.version if known else _leads_to(storage, keys.hls_door(asset)))
+    if known is not None and number == known.version:
+        return known
     found = version(storage, asset, number) if number else None
     if number and found is None:
         numbers = _numbers(storage, asset)
@@ -129,12 +138,27 @@ def versions(storage: Storage, asset: str) -> Iterator[tuple[int, int]]:
             yield number, stored.modified_ms
 
 
-def mend(storage: Storage, asset: str, *, still_ours: Callable[[], bool] = _always) -> Presentation | None:
+def edits(storage: Storage, asset: str, number: int) -> tuple[Edit, ...]:
+    """What the `number`-th version plays, and would after a revert; none where everything, or there is no such version.
+
+    The tracks of a long asset are megabytes: what comes after them is read alone. Raises `schema_newer`.
+    """
+    said = _end(storage, _json_key(asset, number)) or version(storage, asset, number)
+    return tuple(edit for edit in (said.edit, said.base) if edit is not None) if said is not None else ()
+
+
+def mend(
+    storage: Storage,
+    asset: str,
+    *,
+    known: Presentation | None = None,
+    still_ours: Callable[[], bool] = _always,
+) -> Presentation | None:
     """Move doors that lag behind to the latest version, and return it. Idempotent; any worker may do it at any time.
 
-    Raises `NoLongerOurs` where a door is to be moved and `still_ours` says no.
+    Raises `NoLongerOurs` where a door is to be moved and `still_ours` says no. `known` is as `latest` takes it.
     """
-    presentation = latest(storage, asset)
+    presentation = latest(storage, asset, known)
     if presentation is not None:
         for key, text in render_doors(presentation).items():
             _flip(storage, key, text, presentation, still_ours)
@@ -146,19 +170,17 @@ def behind(storage: Storage, asset: str, version: int) -> tuple[str, ...]:
     return tuple(key for key in (keys.hls_door(asset), keys.dash_door(asset)) if _leads_to(storage, key) < version)
 
 
-def named(storage: Storage, asset: str) -> Mapping[int, frozenset[str]]:
+def named(storage: Storage, asset: str) -> Iterator[tuple[int, frozenset[str]]]:
     """What every version names, as keys: its own JSON, the folder of its playlists (with a slash at its end), and every
-    object that it says anything of.
+    object that it says anything of. One after the other: those of all could be more than memory holds.
 
     Raises `schema_newer` where a version has a form that is not known here.
     """
-    found = {}
     for number in _numbers(storage, asset):
         data = json.loads(storage.get(_json_key(asset, number)))
         _known_form(data, asset, number)
         folder = f"{keys.version(asset, number)}{data['playlists']}/"
-        found[number] = frozenset({_json_key(asset, number), folder, *_texts(data)})
-    return found
+        yield number, frozenset({_json_key(asset, number), folder, *_texts(data)})
 
 
 def render_doors(presentation: Presentation) -> dict[str, str]:
@@ -224,11 +246,13 @@ def _captions(storage: Storage, presentation: Presentation, moved: Callable[[], 
     return texts
 
 
-def _named(presentation: Presentation, captions: Mapping[str, bytes]) -> Presentation:
-    """With the name of its playlists' folder, and a nonce that no other attempt has."""
+def _named(presentation: Presentation, captions: Mapping[str, bytes]) -> tuple[Presentation, Mapping[str, bytes]]:
+    """With the name of its playlists' folder, and a nonce that no other attempt has; and what lies in that folder."""
     # What a playlist says depends on how deep its folder lies, not on its name: any name serves to render them.
-    files = _files(replace(presentation, playlists="-"), captions)
-    return replace(presentation, playlists=_digest(files), nonce=secrets.token_hex(8))
+    nameless = replace(presentation, playlists="-")
+    files = _files(nameless, captions)
+    whole = replace(presentation, playlists=_digest(files), nonce=secrets.token_hex(8))
+    return whole, {whole.folder + key.removeprefix(nameless.folder): body for key, body in files.items()}
 
 
 def _files(presentation: Presentation, captions: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -249,13 +273,13 @@ def _digest(files: Mapping[str, bytes]) -> str:
 def _claim(
     storage: Storage,
     presentation: Presentation,
-    captions: Mapping[str, bytes],
+    files: Mapping[str, bytes],
     still_ours: Callable[[], bool],
     moved: Callable[[], None],
 ) -> bool:
     """Write the version. False: another has it; nothing of ours is left behind."""
     with SideBySide(moved) as several:
-        for key, body in _files(presentation, captions).items():
+        for key, body in files.items():
             several.do(partial(_keep, storage, key, body))
     _insist_on(still_ours)
     if _create(storage, presentation):
@@ -289,8 +313,35 @@ def _create(storage: Storage, presentation: Presentation) -> bool:
 
 def _load(storage: Storage, asset: str, number: int) -> Presentation:
     text = storage.get(_json_key(asset, number))
-    _known_form(json.loads(text), asset, number)
-    return from_json(Presentation, text)
+    try:
+        found = from_json(Presentation, text)
+    except ValueError:  # a newer form need not be readable
+        _known_form(json.loads(text), asset, number)
+        raise
+    _known_form(vars(found), asset, number)
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class _End:
+    """What a stored version says after its tracks."""
+
+    edit: Edit | None
+    base: Edit | None
+    schema: int
+
+
+def _end(storage: Storage, key: str) -> _End | None:
+    """None where it is not to be had without the rest: a form that is older or newer, or there is nothing."""
+    if (stored := storage.stat(key)) is None:
+        return None
+    tail = storage.get(key, max(0, stored.size - _TAIL))
+    # Inside of a JSON text quotes are escaped: this is a name, and no track has a field of that name.
+    _, name, rest = tail.partition(b'"edit":')
+    with suppress(ValueError):
+        end = from_json(_End, b"{" + name + rest)
+        return end if end.schema <= SCHEMA else None
+    return None
 
 
 def _known_form(data: Mapping[str, Any], asset: str, number: int) -> None:

@@ -29,7 +29,7 @@ from pipeline.standing import standing, tombstone
 from pipeline.storage import open_storage
 from pipeline.storage.folder import FolderStorage
 from pipeline.tasks import from_json, to_json
-from pipeline.tidy import erase, remove_asset, tidy
+from pipeline.tidy import erase, history, remove_asset, tidy
 
 CLIP, OTHER = "cl1p0000001", "cl1p0000002"
 LATER_MS = 2 * 24 * 3_600_000
@@ -62,10 +62,12 @@ def folder(tmp_path: Path) -> FolderStorage:
 
 def film(storage: Storage) -> Presentation:
     """An asset in three versions: an old recipe, that of today, and captions; with everything else it may have."""
-    private = (keys.source(ASSET, "a.mp4"), keys.media(ASSET), keys.history(ASSET, "job-1"))
+    private = (keys.source(ASSET, "a.mp4"), keys.media(ASSET))
     public = (f"{keys.public(ASSET)}video.mp4", f"{keys.preview(ASSET, '0a1b2c')}video.m3u8")
     for key in (*private, *public):
         storage.put(key, b"x")
+    job = Job(id="job-1", asset=ASSET, status=JobStatus.SUCCEEDED)
+    storage.put(keys.history(ASSET, "job-1"), history(job, {}).encode())
     show(storage, ASSET, "old", video_track(recipe="01d01d"))
     show(storage, ASSET, "package", video_track(), audio_track())
     return show(storage, ASSET, "subtitle", text_track())
@@ -218,6 +220,57 @@ def test_a_clip_that_came_to_nothing_takes_its_markers_along(folder: FolderStora
     assert left(folder) == before
 
 
+@pytest.mark.parametrize("status", [JobStatus.FAILED, JobStatus.CANCELLED])
+def test_a_clip_that_was_never_published_leaves_no_marker(status: JobStatus, folder: FolderStorage) -> None:
+    """Its step had put them first of all, and then broke off: of a clip of a clip, at both."""
+    film(folder)
+    clip(folder, CLIP)
+    before = left(folder)
+    mark(folder, OTHER, [ASSET, CLIP])
+
+    tidy(folder, a_clip_job(OTHER, status, of=CLIP), {})
+
+    assert left(folder) == before
+
+
+def test_so_it_is_where_what_it_was_cut_from_was_deleted_meanwhile(folder: FolderStorage) -> None:
+    film(folder)
+    clip(folder, CLIP)
+    mark(folder, OTHER, [ASSET, CLIP])
+    delete(folder, ASSET)
+    delete(folder, CLIP)
+
+    tidy(folder, a_clip_job(OTHER, JobStatus.FAILED, of=CLIP), {})
+    Keeper(folder, later_ms=0).sweep()
+
+    assert left(folder) == tombs(ASSET, CLIP)
+
+
+def test_who_wakes_up_late_leaves_no_marker_of_a_deleted_clip(folder: FolderStorage) -> None:
+    film(folder)
+    before = left(folder)
+    delete(folder, CLIP)
+    mark(folder, CLIP, [ASSET])
+
+    tidy(folder, a_clip_job(CLIP, JobStatus.CANCELLED), {})
+
+    assert left(folder) == before | tombs(CLIP)
+
+
+def test_a_clip_whose_retry_is_open_keeps_its_markers(folder: FolderStorage) -> None:
+    film(folder)
+    mark(folder, CLIP, [ASSET])
+
+    retry = a_clip_job(CLIP, JobStatus.ACTIVE, id="again")
+    tidy(folder, a_clip_job(CLIP, JobStatus.FAILED), {}, others=lambda: [retry])
+
+    assert clips_of(folder, ASSET) == (CLIP,)
+
+
+def a_clip_job(clip: str, status: JobStatus, *, of: str = ASSET, id: str = "c") -> Job:
+    return Job(id=id, asset=clip, kind="clip", status=status, request={"asset_id": of, "new_id": clip})
+
+
 def test_a_clip_knows_the_source_of_another_asset_as_long_as_that_is_there(folder: FolderStorage) -> None:
     film(folder)
     clip(folder, CLIP)
@@ -238,15 +291,20 @@ def test_a_clip_knows_the_source_of_another_asset_as_long_as_that_is_there(folde
 # -- markers ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("clip", ["a deleted one", "one that never came"])
+@pytest.mark.parametrize("clip", ["a deleted one", "one that never came", "one that failed", "a claim"])
 def test_a_marker_of_nobody_goes(clip: str, folder: FolderStorage) -> None:
+    """Of one that failed there is still a record; who asks for it again writes the marker again."""
     film(folder)
     folder.put(keys.reference(ASSET, CLIP), b"")
     if clip == "a deleted one":
         folder.put(keys.tombstone(CLIP), b'{"schema": 1}')
+    known = [ASSET, CLIP] if clip == "one that failed" else [ASSET]
+    if clip == "a claim":
+        folder.put(keys.claim(CLIP), b"")
+        known.append(CLIP)
     before = left(folder)
 
-    found = Keeper(folder, known=[ASSET]).sweep()
+    found = Keeper(folder, known=known).sweep()
 
     assert set(found) == {Reason.MARKER, Reason.PREVIEW}
     assert before - left(folder) == {keys.reference(ASSET, CLIP), f"{keys.preview(ASSET, '0a1b2c')}video.m3u8"}
@@ -265,18 +323,15 @@ def test_a_marker_of_nobody_holds_nothing_of_a_deleted_asset(other: str, folder:
     assert left(folder, f"/{ASSET}") == tombs(ASSET) | markers | {key for key in played if keys.owner(key) == ASSET}
 
 
-@pytest.mark.parametrize("owner", ["an open job", "a record", "a claim", "its youth"])
+@pytest.mark.parametrize("owner", ["an open job", "its youth"])
 def test_a_marker_of_a_clip_that_is_being_made_holds_everything_it_may_play(owner: str, folder: FolderStorage) -> None:
     film(folder)
     folder.put(keys.reference(ASSET, CLIP), b"")
-    if owner == "a claim":
-        folder.put(keys.claim(CLIP), b"")
     delete(folder, ASSET)
     before = left(folder)
 
     keeper = Keeper(
         folder,
-        known=[CLIP] if owner == "a record" else [],
         busy=[CLIP] if owner == "an open job" else [],
         later_ms=0 if owner == "its youth" else LATER_MS,
     )
@@ -285,6 +340,46 @@ def test_a_marker_of_a_clip_that_is_being_made_holds_everything_it_may_play(owne
     assert Reason.DELETED not in found
     assert Reason.MARKER not in found
     assert {key for key in before if key.endswith((".m4s", "init.mp4"))} <= left(folder)
+
+
+@pytest.mark.parametrize("retry", ["was published", "is at work"])
+def test_a_marker_that_is_put_again_while_the_janitor_works_stays(retry: str, folder: FolderStorage) -> None:
+    """It was old when the janitor looked, and nobody was left who wanted the clip."""
+    film(folder)
+    mark(folder, CLIP, [ASSET])
+    folder.put(keys.reference(ASSET, "an0ther0000"), b"")
+    keeper = Keeper(folder, known=[ASSET])
+    busy: set[str] = set()
+    sweep = Janitor(folder, keeper.store, busy.__contains__, keeper.clock).sweep()
+
+    assert next(sweep).reason is Reason.MARKER
+    if retry == "was published":
+        clip(folder, CLIP)
+    else:
+        busy.add(CLIP)
+        mark(folder, CLIP, [ASSET])
+    list(sweep)
+
+    assert clips_of(folder, ASSET) == (CLIP,)
+
+
+def test_so_it_does_at_an_asset_that_is_deleted(folder: FolderStorage) -> None:
+    """A clip of a clip is tried again: what it plays is the deleted one's, which the clip between holds."""
+    film(folder)
+    clip(folder, CLIP)
+    mark(folder, OTHER, [ASSET, CLIP])
+    delete(folder, ASSET)
+    folder.put(f"{keys.track(ASSET, 'video-720p', 'ffffff')}0.m4s", b"left behind")
+
+    def again(_: int, operation: str, key: str) -> None:
+        if operation == "delete" and "ffffff" in key:
+            clip(folder, OTHER, of=CLIP, first=60, end=150)
+
+    keeper = Keeper(folder)
+    keeper.storage = Interrupted(folder, again)
+    keeper.sweep()
+
+    assert clips_of(folder, ASSET) == (CLIP, OTHER)
 
 
 def test_what_no_version_of_the_source_and_no_clip_names_goes(folder: FolderStorage) -> None:

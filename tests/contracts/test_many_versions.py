@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,14 @@ from s3_server import S3Server
 from storages import Interrupted
 
 from pipeline import keys
+from pipeline.errors import PipelineError
 from pipeline.ports import Storage
 from pipeline.presentation.compose import compose, roll_back
-from pipeline.presentation.model import Effect, Presentation
-from pipeline.presentation.publish import latest, mend, publish, version, versions
+from pipeline.presentation.model import SCHEMA, Edit, Effect, Presentation
+from pipeline.presentation.publish import edits, latest, mend, publish, version, versions
 from pipeline.storage import open_storage
 from pipeline.storage.folder import FolderStorage
-from pipeline.tasks import to_json
+from pipeline.tasks import Patch, Timeline, to_json
 
 MANY = 300
 HLS, DASH = keys.hls_door(ASSET), keys.dash_door(ASSET)
@@ -190,3 +193,50 @@ def test_a_version_long_gone_comes_back(storage: Counted) -> None:
 
     assert (shown.version, shown.tracks) == (MANY + 1, wanted.tracks)
     assert latest(storage, ASSET) == shown
+
+
+def test_what_versions_play_is_told_without_their_tracks(storage: Counted, tmp_path: Path) -> None:
+    """A version of six hours is megabytes, and sixteen of them are looked through for an edit that may serve again."""
+    long = Timeline(rate=NTSC.rate, frames=600_000)
+    film, sound = FolderStorage(tmp_path), audio_track(timeline=long)
+    part = Patch(track=sound.id, first=sound.segments[1].start, last=sound.segments[3].start, init=sound.init)
+    start, end = (Fraction(tick, sound.timescale) for tick in (part.first, part.last))
+    edit = Edit(start=start, end=end, patches=(part,), trim=7)
+
+    def cut(previous: Presentation | None) -> Presentation:
+        tracks = () if previous else (sound,)
+        return compose(previous, asset=ASSET, tracks=tracks, effect=effect(9), duration=long.duration, edit=edit)
+
+    publish(film, ASSET, effect(9), cut)
+    read: list[int] = []
+    seen = Measured(film, read)
+
+    assert edits(seen, ASSET, 1) == (edit,)
+    assert sum(read) < film.stat(_json(1)).size / 2  # type: ignore[union-attr]
+    assert edits(storage, ASSET, 17) == edits(storage, ASSET, MANY + 1) == ()
+
+
+class Measured(Interrupted):
+    """Counts the bytes that are read."""
+
+    def __init__(self, inner: Storage, read: list[int]) -> None:
+        super().__init__(inner)
+        self.read = read
+
+    def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+        body = super().get(key, offset, length)
+        self.read.append(len(body))
+        return body
+
+
+@pytest.mark.raises_code("schema_newer")
+@pytest.mark.parametrize("readable", [True, False])
+def test_what_a_version_of_a_newer_form_plays_is_left_to_a_newer_worker(tmp_path: Path, readable: bool) -> None:
+    storage = FolderStorage(tmp_path)
+    publish(storage, ASSET, effect(1), composer(1))
+    said = json.loads(storage.get(_json(1))) | {"schema": SCHEMA + 1} | ({} if readable else {"edit": "another form"})
+    storage.put(_json(1), json.dumps(said).encode())
+
+    for look in (lambda: edits(storage, ASSET, 1), lambda: version(storage, ASSET, 1)):
+        with pytest.raises(PipelineError, match="schema_newer"):
+            look()

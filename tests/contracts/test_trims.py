@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -156,6 +157,18 @@ def test_numbers_go_on_where_they_were_when_redis_is_lost(front: Front) -> None:
     assert trims(front) == [(2, 3), (1, 3)]
 
 
+def test_a_request_id_that_another_asset_had_before_redis_was_lost_gets_another_number(front: Front) -> None:
+    front.ask("trim", id="t-1", asset_id=ASSET, start_time=2)
+    front.live(seconds=5)
+    front.process(id="p-2", asset_id=OTHER)
+    front.live(seconds=20)
+    front.forget()
+
+    front.ask("trim", id="t-1", asset_id=OTHER, start_time=2)
+
+    assert front.job("t-1").number == 2
+
+
 @pytest.mark.raises_code("trim_range_invalid")
 @pytest.mark.parametrize(
     ("asked", "field"),
@@ -226,6 +239,47 @@ def test_what_plays_can_be_trimmed_while_its_first_job_still_listens_to_it(opene
 
     assert front.document(young)["video"]["edit"]["start_time"] == 2.0
     assert len(front.document(young)["video"]["tracks"]) == 1
+
+
+@pytest.mark.parametrize("becomes", ["completed", "failed", "cancelled"])
+def test_what_becomes_of_a_trim_says_nothing_of_a_first_job_that_goes_on(becomes: str, opened: Open) -> None:
+    front = opened()
+    young = "y0ung000001"
+    front.process(id="young", asset_id=young, generate_subtitle=True)
+    front.work({"ingest", "transcode", "audio", "package"})
+    listening = front.begin("young", "subtitle")
+
+    front.ask("trim", id="t-1", asset_id=young, start_time=2)
+    asked = front.document(young)["video"]["status"]
+    if becomes == "completed":
+        front.work({"trim"})
+    elif becomes == "failed":
+        front.conductor.fail(front.begin("t-1", "trim"), PipelineError("video_file_broken"))
+    else:
+        front.ask("cancel", asset_id=young, job="t-1")
+    ended = front.document(young)["video"]["status"]
+    front.do(listening)
+
+    assert front.job("t-1").status.ended
+    assert (asked, ended) == ("Transcoding", "Transcoding")
+    assert front.document(young)["video"]["status"] == "Completed"
+
+
+@pytest.mark.parametrize(
+    ("type_", "fields"), [("trim", {"start_time": 3}), ("clip", {"end_time": 3}), ("export", {}), ("revert_trim", {})]
+)
+def test_who_is_told_that_an_asset_is_ready_may_go_on_at_once(type_: str, fields: dict[str, Any], opened: Open) -> None:
+    """… though nobody has written the history of its first job yet."""
+    front = opened()
+    young = "y0ung000001"
+    front.process(id="young", asset_id=young, start_time=2)
+    front.work()
+    assert data(front, "asset.ready")["job"] == "young"
+
+    (job,) = front.ask(type_, asset_id=young, **fields)
+    front.work()
+
+    assert front.job(job).status is JobStatus.SUCCEEDED
 
 
 # -- one at a time ----------------------------------------------------------------------------------------------------
@@ -321,6 +375,38 @@ def test_one_that_waits_goes_on_when_the_one_before_is_cancelled_or_fails(opened
     front.live(seconds=20)
 
     assert trims(front) == [(3, 3), (2, 4), (1, 4)]
+
+
+def test_those_that_wait_ask_for_little_and_the_more_rarely_the_more_are_before_them(opened: Open) -> None:
+    """However many wait, a look reads one other job: else a few hundred of them would keep the store busy."""
+    front = opened("queue")
+    for number in range(40):
+        front.ask("trim", id=f"t-{number}", asset_id=ASSET, start_time=2)
+    front.begin("t-0", "trim")
+
+    looked = reads(front, lambda: front.conductor.begin(Ref(job="t-39", step="trim"), "w1"))
+    assert front.job("t-39").steps["trim"].status is Status.RETRYING
+    assert looked == {"t-39": 1, "t-0": 1}
+    asked = reads(front, lambda: front.ask("trim", id="t-40", asset_id=ASSET, start_time=2))
+    assert set(asked) <= {"t-40", "t-39"}
+
+    front.conductor.begin(Ref(job="t-1", step="trim"), "w1")
+    front.clock.advance(1.5)
+    assert [ref.job for ref in front.store.due(100) if ref.job in ("t-1", "t-39")] == ["t-1"]
+
+
+def reads(front: Front, happens: Callable[[], object]) -> Counter[str]:
+    """How often which job is read meanwhile."""
+    read, count = front.store.job, Counter[str]()
+
+    def counted(id_: str) -> Any:
+        count[id_] += 1
+        return read(id_)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(front.store, "job", counted)
+        happens()
+    return count
 
 
 # -- what comes to nothing --------------------------------------------------------------------------------------------

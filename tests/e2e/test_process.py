@@ -280,7 +280,7 @@ def test_an_asset_id_that_is_taken_is_refused_and_nothing_changes(start: Callabl
     before = {path: path.stat().st_mtime_ns for path in shared.rglob("*.*") if path.is_file()}
     code, _, err = start(make_clip(tmp_path / "other.avi", seconds=1), *options, out=shared).end()
     assert code == 2
-    assert "Abcdefgh123 is taken" in err
+    assert "asset_exists: There is an asset Abcdefgh123 already" in err
     assert {path: path.stat().st_mtime_ns for path in shared.rglob("*.*") if path.is_file()} == before
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import test_trim_players as trims
 from assets import MadeAsset, add_captions
-from pages import state, wait_for
+from pages import wait_for
 from playwright.sync_api import Page
 
 from pipeline import keys
@@ -37,27 +37,14 @@ def seamed(asset_folder: MadeAsset, tmp_path_factory: pytest.TempPathFactory) ->
     return root
 
 
-def test_every_frame_is_shown_in_its_time_and_nobody_waits(
+def test_plays_every_wanted_frame_across_both_seams(
     player: str, open_player: Callable[..., Page], seamed: Path
 ) -> None:
-    page = open_player(player, root=seamed)
-    page.evaluate("video.pause()")
-    page.evaluate("video.currentTime = 0")
-    wait_for(page, "!video.seeking && video.readyState >= 3")
-    page.evaluate(trims.WATCH)
-    page.evaluate("reelway.events.length = 0; video.play()")
-    wait_for(page, "video.ended")
+    trims.plays_to_the_end(open_player(player, root=seamed))
 
-    end, seen = state(page), page.evaluate("window.seen")
-    numbers = [each["number"] for each in seen]
-    assert end["duration"] == pytest.approx(float(trims.END_S - trims.START_S), abs=0.025)
-    # At the very beginning a busy machine may wait for its decoder.
-    assert [one for one in end["events"] if one["type"] in ("warning", "waiting") and one["at"] > 0.2] == []
-    assert numbers == sorted(numbers)
-    assert trims.FIRST <= numbers[0] <= trims.FIRST + 5
-    assert trims.END - 5 <= numbers[-1] < trims.END
-    assert len(set(numbers)) > (trims.END - trims.FIRST) * 2 / 3
-    assert {round(each["time"] * trims.RATE - (each["number"] - trims.FIRST)) for each in seen} == {0}
+
+def test_every_moment_shows_its_picture(player: str, open_player: Callable[..., Page], seamed: Path) -> None:
+    trims.shows_every_moment(open_player(player, root=seamed))
 
 
 def test_captions_are_read_in_their_time_on_either_side_of_a_seam(

@@ -32,6 +32,7 @@ from pipeline.conductor import Attempt
 from pipeline.errors import PipelineError
 from pipeline.requests import ExportRequest, TrimRequest
 from pipeline.workbench import Workbench
+from workers.alone import alone
 from workers.cli import main
 from workers.serve import players_dir, serve
 from workers.solo import carry_out
@@ -183,8 +184,8 @@ def test_every_version_may_be_gone_back_to(folder: Place) -> None:
 
     assert folder.frames() == [153] * 3
     assert folder.versions() == [
-        (5, 6.12, "roll_back to 2"),
-        (4, 10.12, "revert_trim"),
+        (5, 6.12, "revert to 2"),
+        (4, 10.12, "revert"),
         (3, 4.0, "trim 2"),
         (2, 6.12, "trim 1"),
         (1, 10.12, "process"),
@@ -215,6 +216,43 @@ def test_the_trims_of_an_asset_are_told_as_in_the_reference(folder: Place) -> No
     assert "Completed" in folder.reelway("trims", folder.asset).out
 
 
+def test_a_trim_that_fails_is_told_as_one_that_does_not(folder: Place) -> None:
+    with patch("pipeline.workbench.Workbench.run", side_effect=ZeroDivisionError):
+        said = folder.reelway("trim", folder.asset, "--end", "5", "--json")
+    (trim,) = folder.reelway("trims", folder.asset, "--json").data
+
+    assert (said.code, said.refusal) == (1, "stage_failed")
+    assert json.loads(said.out) == trim
+    assert (trim["id"], trim["status"], trim["error"]["code"]) == (1, 4, "stage_failed")
+
+
+def test_the_number_of_a_trim_is_known_without_a_look_at_those_before(folder: Place) -> None:
+    folder.changed("trim", folder.asset, "--end", "5")
+    with patch("pipeline.standing.past_of", side_effect=AssertionError("an asset may have thousands")):
+        said = folder.changed("trim", folder.asset, "--start", "2")
+        with pytest.raises(AssertionError, match="thousands"):
+            folder.reelway("trims", folder.asset)
+
+    assert "trim 2 is done" in said.out
+
+
+@pytest.mark.raises_code("asset_busy")
+def test_two_commands_do_not_change_an_asset_at_once(folder: Place) -> None:
+    """Each would begin with what was there before the other, and know nothing of it."""
+    with alone(folder.root / ".reelway", folder.asset):
+        refused = [
+            folder.reelway(word, folder.asset, *options)
+            for word, *options in (("trim", "--end", "5"), ("revert",), ("export",))
+        ]
+        clip = folder.reelway("clip", folder.asset, "--end", "5", "--id", "theclip0001")
+    folder.changed("trim", folder.asset, "--end", "5")
+
+    assert [(said.code, said.out, said.refusal) for said in refused] == [(1, "", "asset_busy")] * 3
+    assert clip.code == 0, clip.error
+    assert folder.frames() == [125] * 3
+    assert not list((folder.root / ".reelway").glob("*.changing"))
+
+
 def test_a_preview_changes_nothing(folder: Place) -> None:
     said = folder.reelway("trim", folder.asset, "--start", "5", "--end", "6", "--preview")
     lines = dict(line.split(maxsplit=1) for line in said.out.splitlines())
@@ -224,6 +262,7 @@ def test_a_preview_changes_nothing(folder: Place) -> None:
     assert Path(lines["HLS"]).read_text().startswith("#EXTM3U")
     assert Path(lines["DASH"]).is_file()
     assert "--preview" in lines["play"]
+    assert lines["plays"] == "0:04.000 (from 0:04.000 to 0:08.000)"
     assert urls["hls_url"].endswith(lines["HLS"].removeprefix(str(folder.root)))
     assert folder.frames() == [253] * 3
     assert [row[0] for row in folder.versions()] == [1]
@@ -240,6 +279,15 @@ def test_a_preview_plays_on_the_page_of_its_asset(folder: Place, browser: Browse
         seconds = page.evaluate("element('video').duration")
 
     assert seconds == pytest.approx(4, abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["nope", "..", "../.."])
+def test_a_preview_that_nobody_made_is_a_wrong_call(folder: Place, name: str) -> None:
+    with patch("webbrowser.open", side_effect=AssertionError("there is nothing to see")):
+        said = folder.reelway("play", folder.asset, "--preview", name)
+
+    assert (said.code, said.refusal) == (2, "parameter_invalid")
+    assert f"has no preview {name}" in said.error
 
 
 def test_a_clip_is_an_asset_that_can_be_trimmed_and_reverted(folder: Place) -> None:
@@ -289,6 +337,9 @@ def test_what_is_processed_with_a_range_plays_that_first(folder: Place) -> None:
 
     assert said["video"]["duration_ms"] == 4000
     assert (first, folder.frames("trimmed0001")) == ([100], [253])
+    told = folder.reelway("trims", "trimmed0001").error
+    assert "trimmed0001 was trimmed when it came (0:02.000 to 0:06.000), and never since" in told
+    assert "was never trimmed" in folder.reelway("trims", folder.asset).error
 
 
 BAD_RANGES = {
@@ -312,7 +363,7 @@ def test_a_range_that_is_none_is_refused(folder: Place, range_: tuple[str, ...])
 
         assert (said.code, said.out) == (2, ""), said.error
         assert said.refusal == "trim_range_invalid"
-        assert "and may be" in said.error
+        assert re.search(r"(--start|--end) is \S+: choose \S+ to ", said.error), "in the words of the command"
     assert [row[0] for row in folder.versions()] == [1]
     assert not list(folder.root.rglob("*theclip0001*"))
 
@@ -357,6 +408,14 @@ def test_of_an_asset_that_is_not_there_nothing_is_left(folder: Place, word: str)
     assert sorted(folder.root.rglob("*")) == before
 
 
+def test_what_is_lacking_is_named_as_it_is_typed(folder: Place) -> None:
+    said = folder.reelway("trim", folder.asset)
+
+    assert (said.code, said.refusal) == (2, "parameter_not_provided")
+    assert "lacks --start or --end. `" in said.error
+    assert "trim --help` shows what is taken" in said.error
+
+
 def test_a_folder_that_is_not_there_is_a_wrong_call(folder: Place, tmp_path: Path) -> None:
     nowhere = Place(asset=folder.asset, root=tmp_path, where=("--out", str(tmp_path / "nowhere")))
 
@@ -377,8 +436,14 @@ def test_where_no_fleet_answers_the_folder_is_hinted_at(folder: Place) -> None:
 def test_an_id_that_is_taken_is_no_clips(folder: Place) -> None:
     folder.changed("duplicate", folder.asset, "--id", "theclip0001")
     said = folder.reelway("clip", folder.asset, "--end", "5", "--id", "theclip0001")
+    (folder.root / "transcoded/theclip0002").mkdir()
+    (folder.root / "transcoded/theclip0002/init.mp4").write_bytes(b"what a killed command left")
+    half = folder.reelway("clip", folder.asset, "--end", "5", "--id", "theclip0002")
 
-    assert (said.code, said.refusal) == (2, "parameter_invalid")
+    assert (said.code, said.refusal) == (2, "asset_exists")
+    assert "delete" not in said.error, "it is finished, and somebody's"
+    assert (half.code, half.refusal) == (2, "parameter_invalid")
+    assert "delete private/theclip0002*" in half.error
     assert folder.frames("theclip0001") == [253] * 3
 
 
@@ -447,11 +512,14 @@ def test_a_fleet_does_the_same(fleet: Place) -> None:
 
     (trim,) = fleet.reelway("trims", fleet.asset, "--json").data
     assert trimmed.out == f"{trim['id']}\n"
+    assert "plays   0:05.400 (from 0:02.520 to 0:07.920)" in trimmed.error
+    assert re.search(r"undo .* revert " + fleet.asset, trimmed.error)
+    assert "back at version 2" in rolled_back.error
     assert (shown, fleet.frames()) == ([135] * 3, [135] * 3)
     assert f"0:02.520 to 0:07.920 (trim {trim['id']})" in status.out
     assert (reverted["video"]["edit"], reverted["video"]["duration_ms"]) == (None, 10120)
     assert rolled_back.out == f"{fleet.asset}\n"
-    assert [row[2] for row in fleet.versions()][:3] == ["roll_back to 2", "revert_trim", f"trim {trim['id']}"]
+    assert [row[2] for row in fleet.versions()][:3] == ["revert to 2", "revert", f"trim {trim['id']}"]
     assert f"trim {trim['id']}" in fleet.reelway("history", fleet.asset).out
     fleet.changed("revert", fleet.asset)
 
@@ -480,7 +548,8 @@ def test_a_fleet_refuses_the_same(fleet: Place) -> None:
 @pytest.mark.raises_code("asset_not_ready")
 def test_an_asset_that_failed_cannot_be_trimmed(fleet: Place, tmp_path: Path) -> None:
     (tmp_path / "broken.mp4").write_bytes(b"no video at all" * 100)
-    fleet.reelway("submit", str(tmp_path / "broken.mp4"), "--id", "brokenclip1", "--wait")
+    broken = fleet.reelway("submit", str(tmp_path / "broken.mp4"), "--id", "brokenclip1", "--wait")
+    assert "REELWAY_LOCAL_SOURCES" not in broken.error, "it was read"
 
     for words in (("trim", "--end", "5"), ("clip", "--end", "5"), ("export",), ("revert",)):
         assert fleet.reelway(words[0], "brokenclip1", *words[1:]).refusal == "asset_not_ready"

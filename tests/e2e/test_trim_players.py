@@ -25,6 +25,8 @@ FIRST, END = 31, 213
 START_S, END_S = FIRST / RATE, END / RATE
 SEAMS_S = [4 - START_S, 8 - START_S]
 """Where the pieces of the cuts meet whole segments, or each other."""
+MOMENTS = (FIRST, FIRST + 1, 49, 50, 99, 100, 101, 199, 200, 201, END - 5)
+"""Frames. hls.js waits for ever where a pausing viewer jumps into the last tenth of a second of any video."""
 CUES = (
     Cue(start_ms=400, end_ms=1000, lines=("Before the cut",)),
     Cue(start_ms=1100, end_ms=2500, lines=("Across the first cut",)),
@@ -36,8 +38,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.parametrize("pl
 
 WATCH = """() => {
   const canvas = document.createElement("canvas"), context = canvas.getContext("2d", {willReadFrequently: true});
-  window.seen = [];
-  const look = (_now, frame) => {
+  window.shows = () => {
     const [columns, rows] = [4, 5], [w, h] = [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
     context.drawImage(video, 0, 0, w, h);
     let number = 0;
@@ -46,12 +47,54 @@ WATCH = """() => {
       const y = Math.floor((Math.floor(cell / columns) + 0.5) * h / rows);
       number = number * 2 + (context.getImageData(x, y, 1, 1).data[1] > 128);
     }
-    window.seen.push({time: frame.mediaTime, number});
+    return number;
+  };
+  window.seen = [];
+  const look = (_now, frame) => {
+    window.seen.push({time: frame.mediaTime, number: window.shows()});
     video.requestVideoFrameCallback(look);
   };
   video.requestVideoFrameCallback(look);
 }"""
-"""Write down the number that every presented frame shows (`makers.make_clip`)."""
+"""Read the number that the picture shows (`makers.make_clip`), and write down that of every presented frame."""
+
+
+def plays_to_the_end(page: Page) -> None:
+    """From the beginning, without a warning or a wait where pieces meet, every picture in its time."""
+    page.evaluate("video.pause()")
+    page.evaluate("video.currentTime = 0")
+    wait_for(page, "!video.seeking && video.readyState >= 3")
+    page.evaluate(WATCH)
+    page.evaluate("reelway.events.length = 0; video.play()")
+    wait_for(page, "video.ended")
+
+    end, seen = state(page), page.evaluate("window.seen")
+    assert end["duration"] == pytest.approx(float(END_S - START_S), abs=0.025)
+    assert end["time"] == pytest.approx(end["duration"], abs=0.04)
+    assert end["decoded"]["audioBytes"] > 0
+    assert [event for event in end["events"] if event["type"] == "warning"] == []
+    # A busy machine may make any player wait; where the pieces meet the tracks' own segments, nothing else may.
+    waited = [event["at"] for event in end["events"] if event["type"] == "waiting"]
+    assert [at for at in waited if min(abs(at - seam) for seam in SEAMS_S) < 0.25] == []
+    numbers = [each["number"] for each in seen]
+    assert numbers == sorted(numbers)
+    assert set(numbers) <= set(range(FIRST, END))
+    # Such a machine presents some frames too late, and skips them.
+    assert numbers[0] <= FIRST + 10
+    assert numbers[-1] >= END - 10
+    # And whoever looks late sees a later picture than he was called for: never an earlier one.
+    late = [each["number"] - FIRST - round(each["time"] * RATE) for each in seen]
+    assert min(late) == 0
+    assert late.count(0) > len(late) / 2
+
+
+def shows_every_moment(page: Page) -> None:
+    """Beside each place where pieces meet, and at both ends: exactly the picture of that moment."""
+    page.evaluate("video.pause()")
+    page.evaluate(WATCH)
+    for number in MOMENTS:
+        page.evaluate("at => { video.currentTime = at }", float((number - FIRST + Fraction(1, 2)) / RATE))
+        wait_for(page, f"!video.seeking && video.readyState >= 2 && window.shows() === {number}")
 
 
 @pytest.fixture(scope="module")
@@ -72,48 +115,13 @@ def command(root: Path, *words: str) -> dict[str, Any]:
 
 
 def test_plays_every_wanted_frame_across_both_seams(
-    player: str, open_player: Callable[..., Page], trimmed: Path, asset_folder: MadeAsset
-) -> None:
-    page = open_player(player, root=trimmed)
-    page.evaluate("video.pause()")
-    page.evaluate("video.currentTime = 0")
-    wait_for(page, "!video.seeking && video.readyState >= 3")
-    page.evaluate(WATCH)
-    page.evaluate("reelway.events.length = 0; video.play()")
-    wait_for(page, "video.ended")
-
-    end = state(page)
-    assert end["duration"] == pytest.approx(float(END_S - START_S), abs=0.025)
-    assert end["time"] == pytest.approx(end["duration"], abs=0.04)
-    assert [event for event in end["events"] if event["type"] == "warning"] == []
-    # A busy machine may make any player wait; where the pieces meet the tracks' own segments, nothing else may.
-    waited = [event["at"] for event in end["events"] if event["type"] == "waiting"]
-    assert [at for at in waited if min(abs(at - seam) for seam in SEAMS_S) < 0.25] == []
-    seen = page.evaluate("window.seen")
-    numbers = [each["number"] for each in seen]
-    assert numbers == sorted(numbers)
-    assert set(numbers) <= set(range(FIRST, END))
-    # A busy machine presents some frames too late, and skips them: never many in a row.
-    assert numbers[0] <= FIRST + 5
-    assert numbers[-1] >= END - 5
-    assert len(set(numbers)) > (END - FIRST) * 2 / 3
-    # Each at its time: no jump at the seams, not even by a frame.
-    assert {round(each["time"] * RATE - (each["number"] - FIRST)) for each in seen} == {0}
-    assert end["decoded"]["audioBytes"] > 0
-
-
-def test_the_first_and_the_last_picture_are_the_wanted_ones(
     player: str, open_player: Callable[..., Page], trimmed: Path
 ) -> None:
-    page = open_player(player, root=trimmed)
-    page.evaluate("video.pause()")
-    page.evaluate(WATCH)
-    # hls.js waits for ever where a pausing viewer jumps into the last tenth of a second of any video.
-    for number in (END - 5, FIRST):
-        page.evaluate(
-            "at => { window.seen.length = 0; video.currentTime = at }", float((number - FIRST + Fraction(1, 2)) / RATE)
-        )
-        wait_for(page, f"window.seen.some(each => each.number === {number})")
+    plays_to_the_end(open_player(player, root=trimmed))
+
+
+def test_every_moment_shows_its_picture(player: str, open_player: Callable[..., Page], trimmed: Path) -> None:
+    shows_every_moment(open_player(player, root=trimmed))
 
 
 def test_captions_are_right_after_the_trim_and_after_the_revert(

@@ -22,7 +22,8 @@ from storages import Interrupted
 from texts import Said, TextIn, make_text_clip
 
 from pipeline import keys, stages
-from pipeline.job import JobStatus
+from pipeline.errors import PipelineError
+from pipeline.job import Job, JobStatus
 from pipeline.ports import Storage
 from pipeline.presentation.edits import played
 from pipeline.presentation.model import Presentation
@@ -48,7 +49,7 @@ from pipeline.storage.folder import FolderStorage
 from pipeline.storage.s3 import S3Storage
 from pipeline.tasks import Patch, Timeline
 
-CLIP = "cl1pcl1pcl1"
+CLIP, SECOND, THIRD = (f"cl1pcl1pcl{n}" for n in "123")
 TIMELINE = Timeline(rate=Fraction(25), frames=300)
 ALL = range(300)
 INSIDE = TrimRequest(asset_id=ASSET, start_time=1.3, end_time=9.2)
@@ -187,7 +188,8 @@ def test_cuts_at_keyframes_need_no_source_and_others_say_that_it_is_gone(shop: S
 
     failed = shop.do(TrimRequest(id="between", asset_id=ASSET, start_time=2.04))
     assert failed.error is not None
-    assert (failed.status, failed.error["code"]) == (JobStatus.FAILED, "asset_not_ready")
+    assert (failed.status, failed.error["code"]) == (JobStatus.FAILED, "cut_needs_source")
+    assert "from 4.0 to 12.0 s" in failed.error["hint"]
     shows(shop, range(50, 250))
 
 
@@ -255,6 +257,60 @@ def test_a_worker_that_dies_before_it_publishes_leaves_its_pieces_to_the_next(sh
     assert max(storage.written[key] for key in made) == 1
 
 
+def left_pieces(shop: Shop) -> set[str]:
+    """What a trim that died before it published left behind; it is tried again next."""
+    before = set(objects(shop.storage, ASSET))
+    shop.ask(INSIDE)
+    (attempt,) = shop.begun("trim")
+
+    def die() -> None:
+        raise Killed
+
+    between(shop, die)
+    with pytest.raises(Killed):
+        shop.bench.run(attempt)
+    return set(objects(shop.storage, ASSET)) - before
+
+
+@pytest.mark.parametrize("when", ["as it is met", "later"])
+def test_pieces_that_go_while_a_trim_meets_them_are_there_again(shop: Shop, when: str) -> None:
+    """A janitor asked whose they are before the trim was accepted, and is slow to delete them."""
+    storage, pieces, met = cast(Diary, shop.storage), left_pieces(shop), set[str]()
+
+    def janitor(_: int, operation: str, key: str) -> None:
+        if operation == "get" and key in pieces - met:
+            gone = [key] if when == "as it is met" else list(met)
+            met.add(key)
+            for each in gone:
+                storage.inner.delete(each)
+
+    storage.before = janitor
+    shop.work()
+    storage.before = lambda *_: None
+
+    assert met
+    assert shop.ran == ["trim: succeeded"]
+    shows(shop, SHOWN)
+    assert pieces <= set(objects(storage, ASSET))
+
+
+def test_pieces_that_lie_there_with_other_bytes_are_described_as_they_are(shop: Shop) -> None:
+    """Sounds as sounds: nobody seeks in them by keyframes."""
+    pieces, free = left_pieces(shop), bytes.fromhex("00000008") + b"free"
+    for key in pieces:
+        shop.storage.put(key, shop.storage.get(key) + free)
+
+    shop.work()
+
+    now = shows(shop, SHOWN)
+    for patch in patches(now):
+        made = [*patch.head, *patch.tail]
+        assert made
+        assert all(each.size == len(shop.storage.get(each.key)) for each in made)
+        assert {bool(each.keyframes) for each in made} == {"video" in patch.track}
+    assert not [key for key in listed(shop.storage, now.folder) if "audio" in key and "iframes" in key]
+
+
 def test_a_worker_that_dies_after_it_published_is_finished_without_a_stage(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,13 +334,13 @@ def dead(*_: object) -> bool:
     raise Killed
 
 
-def between(shop: Shop, happens: Callable[[], None]) -> None:
-    """Something happens after the pieces were made, and before the version is written."""
+def between(shop: Shop, happens: Callable[[], None], *, before: str = keys.versions(ASSET)) -> None:
+    """Something happens after the pieces were made, and before the version is written; or before the first piece."""
     storage = shop.storage
     assert isinstance(storage, Interrupted)
 
     def meanwhile(_: int, operation: str, key: str) -> None:
-        if operation == "put" and keys.versions(ASSET) in key:
+        if operation == "put" and before in key:
             storage.before = lambda *_: None
             happens()
 
@@ -321,6 +377,83 @@ def test_a_trim_that_wins_the_race_makes_the_new_rung_be_cut(tmp_path: Path, nur
 
     assert shop.ran[-2:] == ["package: edit_changed", "package: succeeded"]
     assert len(shows(shop, SHOWN).video) == 2
+
+
+PIECE = ".m4s"
+
+
+def test_what_changes_while_the_pieces_of_a_trim_are_made_costs_no_attempt(shop: Shop) -> None:
+    shop.ask(ReprocessRequest(asset_id=ASSET, everything=True, profile="soft", resolutions=("240p",)))
+    for attempt in shop.begun("ingest", "transcode", "audio"):
+        assert shop.bench.run(attempt) == "succeeded"
+    (package,) = shop.begun("package")
+    between(shop, lambda: ran(shop.bench.run(package)), before=PIECE)
+
+    shop.done(INSIDE)
+
+    assert shop.ran == ["trim: succeeded"]
+    assert [track.id for track in shows(shop, SHOWN).video] == ["video-240p"]
+
+
+def test_a_trim_while_the_pieces_of_a_new_rung_are_made_costs_no_attempt(
+    tmp_path: Path, nursery: Nursery, film: Path
+) -> None:
+    shop = opened(FolderStorage(tmp_path / "storage"), nursery, film, resolutions=("240p",))
+    shop.done(TrimRequest(asset_id=ASSET, start_time=0.7, end_time=9.2))
+    shop.ask(ReprocessRequest(asset_id=ASSET, resolutions=("240p", "360p")))
+    for attempt in shop.begun("ingest", "transcode", "audio"):
+        assert shop.bench.run(attempt) == "succeeded"
+    shop.ask(INSIDE)
+    (package,), (trim,) = shop.begun("package"), shop.begun("trim")
+    between(shop, lambda: ran(shop.bench.run(trim)), before=PIECE)
+
+    ran(shop.bench.run(package))
+
+    assert len(shows(shop, SHOWN).video) == 2
+
+
+@pytest.mark.parametrize("at", [PIECE, keys.versions(ASSET)])
+def test_a_trim_that_is_overtaken_again_and_again_can_be_cancelled(
+    shop: Shop, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it had announced, it has written nothing, and will not before it tries again."""
+    monkeypatch.setattr("pipeline.publishing.ROUNDS", 1)
+    shop.ask(ReprocessRequest(asset_id=ASSET, everything=True, profile="soft", resolutions=("240p",)))
+    for attempt in shop.begun("ingest", "transcode", "audio"):
+        assert shop.bench.run(attempt) == "succeeded"
+    (package,) = shop.begun("package")
+    between(shop, lambda: ran(shop.bench.run(package)), before=at)
+    id_ = shop.ask(INSIDE)
+    (trim,) = shop.begun("trim")
+    assert shop.bench.run(trim) == "edit_changed"
+
+    assert shop.conductor.cancel(id_)
+
+    shop.work()
+    assert (shop.job(id_).status, shop.ran) == (JobStatus.CANCELLED, [])
+    assert shows(shop, ALL).version == 2
+
+
+def test_a_trim_that_began_to_write_cannot_be_cancelled_whatever_changes_before_it_tries_again(shop: Shop) -> None:
+    """The first attempt dies over its version, and nobody knows whether that comes; the second is overtaken."""
+    id_ = shop.ask(INSIDE)
+    (trim,) = shop.begun("trim")
+    between(shop, unwell, before="presentation.json")
+    assert shop.bench.run(trim) == "storage_unavailable"
+    shop.ask(ReprocessRequest(asset_id=ASSET, everything=True, profile="soft", resolutions=("240p",)))
+    for attempt in shop.begun("ingest", "transcode", "audio"):
+        assert shop.bench.run(attempt) == "succeeded"
+    shop.later()
+    (package,), (again,) = shop.begun("package"), shop.begun("trim")
+    between(shop, lambda: ran(shop.bench.run(package)))
+    assert shop.bench.run(again) == "edit_changed"
+
+    with pytest.raises(PipelineError, match="asset_busy"):
+        shop.conductor.cancel(id_)
+
+
+def unwell() -> None:
+    raise PipelineError("storage_unavailable", reason="a test")
 
 
 def test_captions_that_come_during_a_trim_are_cut_as_well(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -451,7 +584,8 @@ def test_a_preview_is_there_at_once_and_changes_nothing(shop: Shop) -> None:
     (door,) = (key for key in listed(shop.storage, keys.previews(ASSET)) if key.endswith("video.m3u8"))
     assert shop.storage.get(door).startswith(b"#EXTM3U")
     assert isinstance(shop.storage, Diary)
-    assert shop.storage.written[door] == 1
+    # The janitor counts from the newest of its objects, and it is wanted as long again.
+    assert shop.storage.written[door] == 2
 
 
 def listed(storage: Storage, prefix: str) -> list[str]:
@@ -509,11 +643,11 @@ def test_a_clip_is_made_again_and_plays_its_part_still(shop: Shop) -> None:
 def test_a_duplicate_and_a_clip_of_a_clip(shop: Shop) -> None:
     shop.done(DuplicateRequest(asset_id=ASSET, new_id=CLIP))
     shows(shop, ALL, CLIP)
-    shop.done(ClipRequest(asset_id=CLIP, new_id="cl1pcl1pcl2", start_time=2, end_time=6))
+    shop.done(ClipRequest(asset_id=CLIP, new_id=SECOND, start_time=2, end_time=6))
 
-    shop.done(ClipRequest(asset_id="cl1pcl1pcl2", new_id="cl1pcl1pcl3", start_time=1, end_time=3))
+    shop.done(ClipRequest(asset_id=SECOND, new_id=THIRD, start_time=1, end_time=3))
 
-    shows(shop, range(75, 125), "cl1pcl1pcl3")
+    shows(shop, range(75, 125), THIRD)
     assert len(listed(shop.storage, keys.references(ASSET))) == 3
 
 
@@ -529,6 +663,67 @@ def test_what_a_clip_plays_stays_when_the_other_asset_is_deleted(shop: Shop) -> 
     shop.done(RevertTrimRequest(asset_id=CLIP))
     shop.do(DeleteRequest(id="clip-too", ids=(CLIP,)))
     assert not list(objects(shop.storage, CLIP))
+
+
+def test_a_duplicate_of_a_clip_encodes_nothing_also_when_the_source_is_gone(shop: Shop) -> None:
+    """… and plays on when the clip between is gone as well, whose pieces it has."""
+    shop.done(ClipRequest(asset_id=ASSET, new_id=CLIP, start_time=3, end_time=11))
+    shop.do(DeleteRequest(ids=(ASSET,)))
+    media = everybodys(shop)
+
+    shop.done(DuplicateRequest(asset_id=CLIP, new_id=SECOND))
+
+    assert everybodys(shop) == media
+    shop.done(DuplicateRequest(id="of-it", asset_id=SECOND, new_id=THIRD))
+    for each in (CLIP, SECOND):
+        shop.do(DeleteRequest(id=f"delete-{each}", ids=(each,)))
+    shows(shop, range(75, 275), THIRD)
+    assert everybodys(shop) == media
+    shop.done(TrimRequest(asset_id=THIRD, start_time=1, end_time=5))
+    shop.done(RevertTrimRequest(asset_id=THIRD))
+    shows(shop, range(75, 275), THIRD)
+
+
+def everybodys(shop: Shop) -> set[str]:
+    return {key for asset in (ASSET, CLIP, SECOND, THIRD) for key in objects(shop.storage, asset)}
+
+
+def test_a_clip_of_what_a_trim_left_plays_the_pieces_of_the_trim(shop: Shop) -> None:
+    shop.done(INSIDE)
+    media = everybodys(shop)
+
+    shop.done(ClipRequest(asset_id=ASSET, new_id=CLIP, start_time=1.3, end_time=9.2))
+
+    assert everybodys(shop) == media
+    base = shows(shop, SHOWN, CLIP).base
+    assert base is not None
+    assert base.trim is None
+    shop.do(DeleteRequest(ids=(ASSET,)))
+    shows(shop, SHOWN, CLIP)
+
+
+@pytest.mark.raises_code("cut_needs_source")
+@pytest.mark.parametrize("change", ["trim", "clip"])
+def test_a_clip_whose_source_is_gone_is_cut_at_keyframes_and_says_where_they_are(shop: Shop, change: str) -> None:
+    """On its own times, and by the name that the caller gave."""
+    shop.done(ClipRequest(asset_id=ASSET, new_id=CLIP, start_time=3, end_time=11))
+    shop.do(DeleteRequest(ids=(ASSET,)))
+
+    def cut(new: str, start: float, end: float) -> Job:
+        if change == "trim":
+            return shop.do(TrimRequest(id=new, asset_id=CLIP, start_time=start, end_time=end))
+        return shop.do(ClipRequest(id=new, asset_id=CLIP, new_id=new, start_time=start, end_time=end))
+
+    refused = cut("between1234", 1.5, 5.5).error
+
+    assert refused is not None
+    assert (refused["code"], refused["params"]["asset"]) == ("cut_needs_source", CLIP)
+    assert "from 3.0 to 5.0 s" in refused["hint"]
+    tiny = cut("tiny1234567", 1.5, 1.6).error
+    assert tiny is not None
+    assert "none lies inside" in tiny["hint"]
+    assert cut(THIRD, 3.0, 5.0).status is JobStatus.SUCCEEDED
+    shows(shop, range(150, 200), CLIP if change == "trim" else THIRD)
 
 
 @pytest.mark.parametrize("removed", [True, False], ids=["removed", "about to be"])
@@ -576,6 +771,59 @@ def test_an_export_that_was_taken_over_writes_nothing(shop: Shop) -> None:
     assert shop.bench.run(other) == "lost"
 
     assert shop.storage.stat(keys.mp4(ASSET)) is None
+
+
+@pytest.mark.parametrize("at", ["stat", "put"])
+def test_an_export_that_a_trim_overtakes_is_made_of_what_is_played_then(shop: Shop, tmp_path: Path, at: str) -> None:
+    """… also where somebody exported that already: a file of more than is played takes no other one's place."""
+
+    def overtaken() -> None:
+        shop.ask(INSIDE)
+        trim, export = shop.begun("trim"), shop.begun("export")
+        ran(shop.bench.run(next(trim)))
+        if at == "put":
+            shop.ask(ExportRequest(asset_id=ASSET, resolution="240p"))
+            ran(shop.bench.run(next(export)))
+
+    meanwhile(shop, at, overtaken)
+    shop.done(ExportRequest(asset_id=ASSET, resolution="360p"))
+
+    assert shop.ran == ["export: edit_changed", "export: succeeded"]
+    assert pictures(shop, tmp_path) == (360, len(SHOWN))
+    assert shop.document(ASSET)["video"]["mp4_url"]
+
+
+def test_of_two_exports_at_once_the_later_one_stays(shop: Shop, tmp_path: Path) -> None:
+    def another() -> None:
+        shop.ask(ExportRequest(asset_id=ASSET, resolution="240p"))
+        ran(shop.bench.run(next(shop.begun("export"))))
+
+    meanwhile(shop, "put", another)
+    shop.done(ExportRequest(asset_id=ASSET, resolution="360p"))
+
+    assert shop.ran == ["export: succeeded"]
+    assert pictures(shop, tmp_path) == (360, len(ALL))
+
+
+def meanwhile(shop: Shop, operation: str, happens: Callable[[], None]) -> None:
+    """`happens` right before the file of an export is first looked for, or put into its place."""
+    storage = cast(Diary, shop.storage)
+
+    def before(_: int, done: str, key: str) -> None:
+        if (done, key) == (operation, keys.mp4(ASSET)):
+            storage.before = lambda *_: None
+            happens()
+
+    storage.before = before
+
+
+def pictures(shop: Shop, scratch: Path) -> tuple[int, int]:
+    """(height, frames) of the exported file."""
+    file = scratch / "export.mp4"
+    file.write_bytes(shop.storage.get(keys.mp4(ASSET)))
+    with av.open(str(file)) as container:
+        (video,) = container.streams.video
+        return video.height, sum(1 for _ in container.decode(video))
 
 
 # -- bad days ---------------------------------------------------------------------------------------------------------

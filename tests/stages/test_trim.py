@@ -17,7 +17,7 @@ from running import opened
 from pipeline.errors import PipelineError
 from pipeline.media.boxes import scan_segment
 from pipeline.sandbox import ChildLimits, Nursery
-from pipeline.tasks import Piece, Rung, TrimFacts, from_json, to_json
+from pipeline.tasks import Patch, Piece, Rung, TrimFacts, from_json, to_json
 
 OTHER_BUILD = (("x264-params", "ref=4"),)
 """More reference frames than the stored recipe: another init segment, as another build may write one."""
@@ -150,6 +150,24 @@ def test_where_the_encoder_writes_another_init_segment_players_begin_anew(asset:
         assert {piece.start for piece in pieces(trimmed, track)} >= set(seams)
         assert not any(piece.init for piece in pieces(trimmed, track))
     assert "".join(map(warnings, trimmed.pictures)) == ""
+
+
+@pytest.mark.parametrize("first", [300, 200])
+def test_a_stretch_that_is_shorter_than_a_frame_of_sound_has_one(tmp_path: Path, first: int) -> None:
+    """At 59.94 a cut one frame behind a keyframe: no frame of sound begins between."""
+    source = make_clip(tmp_path / "clip.mp4", size=(160, 90), rate=Fraction(60000, 1001), seconds=13)
+    fast = made_asset(opened(source), tmp_path / "whole")
+
+    trimmed = fast.trim(tmp_path / "cut", first, 721, options=OTHER_BUILD)
+
+    trimmed.assert_exact()
+    assert trimmed.task.kept[1] == 720
+    moments = [[Fraction(seam, scale) for seam in patch.seams] for patch, scale in _timed(trimmed)]
+    assert all(abs(a - b) < Fraction(1024, 48_000) for row in moments for a, b in zip(row, moments[0], strict=True))
+
+
+def _timed(trimmed: Trimmed) -> list[tuple[Patch, int]]:
+    return [(patch, trimmed.asset.track(patch.track).timescale) for patch in trimmed.facts.patches]
 
 
 def test_one_rung_that_does_not_fit_divides_them_all(asset: Asset, tmp_path: Path) -> None:

@@ -85,4 +85,15 @@ def test_a_cut_by_another_build_of_the_encoder_is_exact(asset: Asset, tmp_path: 
                 trimmed.assert_exact()
 
 
+def test_a_cut_beside_a_keyframe_by_another_build_is_exact(asset: Asset, tmp_path: Path) -> None:
+    """What is encoded on either side is a frame long: a stretch of its own, in every track."""
+    timeline = asset.clip.timeline
+    picture = next(track for track in asset.tracks if track.kind == "video")
+    keys = [int(each.tick * timeline.rate / timeline.timescale) for s in picture.segments for each in s.keyframes]
+    for number, end in enumerate(keys[-2:]):
+        with told(keys[1] - 1, end + 1):
+            trimmed = asset.trim(tmp_path / str(number), keys[1] - 1, end + 1, options=OTHER_BUILD)
+            trimmed.assert_exact()
+
+
 OTHER_BUILD = (("x264-params", "ref=4"),)

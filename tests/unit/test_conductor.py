@@ -178,7 +178,9 @@ def test_a_transient_failure_backs_off_and_tries_again(desk: Desk) -> None:
         assert desk.step("ingest").status is Status.READY
 
 
-@pytest.mark.parametrize("code", ["storage_unavailable", "storage_full", "queue_unavailable", "schema_newer"])
+@pytest.mark.parametrize(
+    "code", ["storage_unavailable", "storage_full", "queue_unavailable", "schema_newer", "edit_changed"]
+)
 def test_an_outage_around_us_is_waited_for_almost_an_hour_and_not_for_ever(code: str, desk: Desk) -> None:
     start = desk.clock.now_ms()
     while desk.status() is JobStatus.ACTIVE:

@@ -129,6 +129,21 @@ def test_a_document_survives_the_record(name: str) -> None:
     assert documents.load(json.loads(document.model_dump_json())) == document
 
 
+def test_a_job_beside_the_first_one_says_nothing_of_what_becomes_of_that() -> None:
+    error = PipelineError("video_file_broken").document()
+    plays = documents.published(ingested(), [], duration_ms=10_040, segments=3)
+    after = (
+        documents.queued(plays, aside=True),
+        documents.completed(plays, aside=True),
+        documents.failed(plays, error, aside=True),
+        documents.cancelled(plays, aside=True),
+    )
+
+    assert {(each.video.status, each.video.progress) for each in after} == {("Transcoding", 0)}
+    assert after[2].video.error == error
+    assert documents.failed(ingested(), error, aside=True).video.status == "Error", "nothing of it plays"
+
+
 def test_urls_are_known_before_anything_is_made_and_never_change() -> None:
     before, after = not_started().video, completed().video
     assert before.playback_url == after.playback_url == "https://media.example/transcoded/k3v9x0q2m7a/video.m3u8"

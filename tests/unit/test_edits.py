@@ -336,6 +336,19 @@ def test_tracks_that_begin_anew_at_other_moments_do_not_fit_together() -> None:
         insist_on_patches(ASSET, replace(plain, patches=(plain.patches[0], seamed.patches[1])), trimmed(31, 262).tracks)
 
 
+def test_seams_that_lie_seconds_apart_do_not_fit_together() -> None:
+    """As many here as there: the pieces of another grid, cut for the same range."""
+    shown = CASES["seams"]
+    assert shown.edit is not None
+    picture, sound = shown.edit.patches
+    late = replace(sound, seams=(sound.seams[0] + AAC_FRAME, *sound.seams[1:]))
+
+    with pytest.raises(PipelineError) as caught:
+        insist_on_patches(ASSET, replace(shown.edit, patches=(picture, late)), shown.tracks)
+
+    assert caught.value.code == "edit_changed"
+
+
 def test_a_patch_plays_pieces_around_the_tracks_own_segments() -> None:
     shown = trimmed(31, 262)
     assert shown.edit is not None

@@ -81,7 +81,7 @@ def test_an_error_survives_the_way_between_processes() -> None:
     error = PipelineError("worker_lost", log="oom-killer: pid 7", losses=3, step="transcode-000")
     copy = pickle.loads(pickle.dumps(error))
     assert (copy.code, copy.params, copy.log) == (error.code, error.params, error.log)
-    assert str(copy) == str(error) == "worker_lost: The worker was lost 3 times while it did transcode-000."
+    assert str(copy) == str(error) == "worker_lost: The worker was lost while it did transcode-000 (losses: 3)."
 
 
 def test_an_error_survives_the_record_without_what_is_for_the_log_only() -> None:

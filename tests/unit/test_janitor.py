@@ -7,10 +7,12 @@ import json
 import os
 import shutil
 import tempfile
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -23,12 +25,14 @@ from pipeline.errors import PipelineError
 from pipeline.janitor import Belongings, Finding, Janitor, Reason, belongings
 from pipeline.job import AssetRecord, Commit, EventDraft, Job, JobStatus
 from pipeline.memory import ManualClock, MemoryJobStore
+from pipeline.past import keep
 from pipeline.ports import Moved, Storage
 from pipeline.presentation.compose import compose
 from pipeline.presentation.model import Effect, Presentation, Track, marked_version
 from pipeline.presentation.publish import named, publish
 from pipeline.requests import new_asset_id
 from pipeline.storage.folder import FolderStorage
+from pipeline.tasks import as_data
 
 NOW_MS = 1_900_000_000_000
 HOUR_MS = 3_600_000
@@ -47,13 +51,15 @@ class World:
         self.store = MemoryJobStore(ManualClock(NOW_MS))
         self.busy: set[str] = set()
         self.known: set[str] = set()
+        self.document: dict[str, Any] = {}
+        """Of those that are known."""
         self.held = self.store.asset
         self.store.asset = self._asset  # type: ignore[method-assign]
 
     def _asset(self, asset_id: str) -> AssetRecord | None:
         if asset_id not in self.known:
             return self.held(asset_id)
-        return AssetRecord(id=asset_id, document={}, version=1, epoch=1, sequence=1)
+        return AssetRecord(id=asset_id, document=self.document, version=1, epoch=1, sequence=1)
 
     def put(self, key: str, body: bytes = b"x", *, at: int = OLD) -> str:
         self.storage.put(key, body)
@@ -82,8 +88,9 @@ class World:
     def living(self) -> frozenset[str]:
         """An asset of two versions with its source, facts, text, history and captions. Its keys."""
         source = (keys.source(ASSET, "a.mp4"), keys.media(ASSET), keys.text(ASSET, "text-1.vtt"))
-        for key in (*source, keys.history(ASSET, "job-1")):
+        for key in source:
             self.put(key)
+        self.put(keys.history(ASSET, "job-1"), a_history())
         self.publish(video_track(), audio_track())
         self.put(f"{keys.PUBLIC}/{ASSET}/subtitles/text-en/6f7a8b.words.json")
         self.publish(text_track(), step="subtitle")
@@ -405,6 +412,72 @@ def test_a_storage_that_does_not_answer_is_an_error_and_no_reason_to_remove(worl
         list(world.janitor(Interrupted(world.storage, refuse)).sweep())
 
 
+def a_history(document: dict[str, Any] | None = None) -> bytes:
+    job = as_data(Job(id="job-1", asset=ASSET, status=JobStatus.SUCCEEDED))
+    return json.dumps({"schema": 1, "job": job, "document": document}, default=str).encode()
+
+
+def document(mp4: str | None, *, at: int = OLD) -> dict[str, Any]:
+    """Of an asset whose last export is at this key, and that was last changed then."""
+    return {"version": 3, "lastmod": at, "video": {"mp4_url": f"https://media.example/{mp4}" if mp4 else None}}
+
+
+def exported(world: World, *, known: dict[str, Any] | None, told: dict[str, Any] | None) -> str:
+    """A file that was exported; what the record says of it, and what the histories do."""
+    world.living()
+    world.known.add(ASSET)
+    world.document = known or {}
+    keep(world.storage, ASSET, "job-1", a_history(told).decode())
+    return world.put(keys.mp4(ASSET))
+
+
+NAMED, NONE = document(keys.mp4(ASSET)), document(None)
+
+
+@pytest.mark.parametrize(
+    ("known", "told"), [(NONE, NONE), (NONE, None), (None, NONE), (document("transcoded/other/video.mp4"), None)]
+)
+def test_a_file_of_an_export_that_is_no_longer_played_goes(
+    known: dict[str, Any] | None, told: dict[str, Any] | None, world: World
+) -> None:
+    file = exported(world, known=known, told=told)
+    before = world.left()
+
+    (finding,) = world.sweep()
+
+    assert (finding.reason, finding.prefixes) == (Reason.EXPORT, (file,))
+    assert set(before) - set(world.left()) == {file}
+
+
+@pytest.mark.parametrize(
+    ("known", "told"),
+    [(NAMED, None), (None, NAMED), (NAMED, NONE), (NONE, NAMED), (None, None), (document(None, at=YOUNG), None)],
+    ids=[
+        "named",
+        "named by a history",
+        "named of late",
+        "by what an older store forgot",
+        "nobody says",
+        "left of late",
+    ],
+)
+def test_a_file_of_an_export_stays_that_somebody_names_or_named_of_late(
+    known: dict[str, Any] | None, told: dict[str, Any] | None, world: World
+) -> None:
+    exported(world, known=known, told=told)
+    before = world.left()
+
+    assert world.reasons() == []
+    assert world.left() == before
+
+
+def test_a_file_of_an_export_whose_end_is_not_told_yet_stays(world: World) -> None:
+    file = exported(world, known=NONE, told=None)
+    world.date(file, YOUNG)
+
+    assert world.reasons() == []
+
+
 def test_doors_that_lag_behind_are_mended(world: World) -> None:
     world.living()
     world.put(keys.hls_door(ASSET), b"#EXTM3U\n# reelway presentation 1\n")
@@ -476,7 +549,7 @@ def test_a_job_that_begins_and_ends_while_the_janitor_deletes_keeps_what_it_took
             return self.inner.delete(prefix, moved=lambda: (moved(), come_and_go() if next(asked) == 0 else None))
 
     assert list(world.janitor(Slow(world.storage)).sweep()) == []
-    named_objects = frozenset().union(*named(world.storage, ASSET).values())
+    named_objects = frozenset().union(*dict(named(world.storage, ASSET)).values())
     assert {track.init, *(segment.key for segment in track.segments)} <= named_objects
     assert all(world.storage.stat(segment.key) for segment in track.segments)
 
@@ -572,6 +645,32 @@ def test_memory_is_one_assets_listing(world: World) -> None:
     assert {keys.owner(key) for key in listed} <= set(assets[:2])
 
 
+def test_memory_is_one_versions_names_however_many_there_are(world: World) -> None:
+    """A video of an hour names thousands of segments, and it may have been trimmed a thousand times."""
+    world.living()
+    text = world.storage.get(keys.version(ASSET, 2) + "presentation.json").decode()
+
+    def grow(number: int) -> None:
+        """A version that names many segments of its own."""
+        segments = [f"{keys.track(ASSET, 'video-720p', '0a1b2c')}{number}{tick:06}.m4s" for tick in range(2000)]
+        body = json.dumps(json.loads(text) | {"version": number, "more": segments})
+        world.put(f"{keys.version(ASSET, number)}presentation.json", body.encode())
+
+    def peak() -> int:
+        tracemalloc.start()
+        list(world.janitor(dry_run=True).sweep())
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    grow(3)
+    before = peak()
+    for number in range(4, 24):
+        grow(number)
+
+    assert peak() < 2 * before
+
+
 # -- any garbage beside any asset -------------------------------------------------------------------------------------
 
 _hex = st.text("0123456789abcdef", min_size=6, max_size=6)
@@ -624,7 +723,7 @@ def test_whatever_lies_around_every_named_object_stays_and_nothing_else_does(
                 units.setdefault(_folder(reason, key), []).append((reason, key, age))
         if busy:
             world.busy.add(ASSET)
-        names = frozenset().union(*named(world.storage, ASSET).values())
+        names = frozenset().union(*dict(named(world.storage, ASSET)).values())
         kept = {
             key
             for found in units.values()

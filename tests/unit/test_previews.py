@@ -10,7 +10,7 @@ from fractions import Fraction
 import m3u8
 import presentations
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from mpegdash.parser import MPEGDASHParser
 from presentations import ASSET, NTSC, audio_track, frame_ticks, presentation, text_track, video_track
@@ -96,6 +96,61 @@ def test_of_a_clip_it_shows_nothing_that_is_not_the_clips(seams: bool) -> None:
         assert flat.end >= end / NTSC.rate
         assert len({len(flat.stretches(track)) for track in (*flat.video, *flat.audio)}) == 1
         assert render_preview(preview(clip, flat.start, flat.end), "p", {"text-en": CAPTIONS})
+
+
+FAST = Timeline(rate=Fraction(60000, 1001), frames=900)
+"""A frame is shorter than one of AAC."""
+
+
+@st.composite
+def parts(draw: st.DrawFn) -> tuple[int, int, int, int]:
+    """The frames [first, end) of a clip, often beside keyframes, and [low, high) of those."""
+    near = st.sampled_from([0, 120, 240, 241, 359, 360, 480, 719, 720, 721, 900]) | st.integers(0, 900)
+    first, end = sorted(draw(st.lists(near, min_size=2, max_size=2, unique=True)))
+    low = draw(st.sampled_from([first, end - 1]) | st.integers(first, end - 1))
+    return first, end, low, draw(st.sampled_from([low + 1, end]) | st.integers(low + 1, end))
+
+
+@example((100, 721, 100, 721))
+@example((100, 721, 720, 721))
+@example((100, 721, 719, 720))
+@given(parts())
+def test_pictures_and_sounds_of_a_clip_begin_anew_as_often(part: tuple[int, int, int, int]) -> None:
+    """However little of a stretch is shown: a piece may be shorter than a frame of sound."""
+    (first, end, low, high), timeline = part, FAST
+    stored = whole(timeline=timeline)
+    clip = replace(stored, base=presentations.edit(stored, first, end, seams=True))
+
+    shown = preview(clip, low / timeline.rate, high / timeline.rate)
+
+    flat = played(shown)
+    for track in (*flat.video, *flat.audio):
+        stretches = flat.stretches(track)
+        assert len(stretches) == len(flat.stretches(flat.video[0]))
+        ends = ends_of(track)
+        assert [segment.start for segment in track.segments[1:]] == ends[:-1]
+        for own, leading in zip(stretches, flat.stretches(flat.video[0]), strict=True):
+            assert abs(moment(track, own.start) - moment(flat.video[0], leading.start)) <= Fraction(AAC_FRAME, 48_000)
+        assert abs(moment(track, ends[-1]) - flat.end) <= Fraction(AAC_FRAME, 48_000)
+    assert render_preview(shown, "p", {"text-en": CAPTIONS})
+
+
+def moment(track: Track, tick: int) -> Fraction:
+    return Fraction(tick, track.timescale)
+
+
+def test_rungs_of_two_grids_show_the_same_part() -> None:
+    """One of them came with another profile: it plays from one segment's beginning that both have to another."""
+    other = video_track("360p", replace(NTSC, segment=Fraction(6), keyframe=Fraction(3)))
+    stored = whole(video_track("720p"), other, audio_track())
+
+    shown = preview(stored, Fraction(1), Fraction(5))
+
+    assert shown.edit is not None
+    flat = played(shown)
+    assert [(track.segments[0].start, ends_of(track)[-1]) for track in flat.video] == [(0, 301301)] * 2
+    assert flat.end == stored.duration
+    assert abs(ends_of(flat.audio[0])[-1] - flat.end * 48_000) < AAC_FRAME
 
 
 def test_a_trim_of_a_trimmed_asset_is_previewed_on_the_whole_of_it() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -309,7 +310,7 @@ def test_what_cannot_be_read_is_told_and_the_others_are_looked_after(body: bytes
 
 # -- edits and clips --------------------------------------------------------------------------------------------------
 
-CLIP = "cl1p0000001"
+CLIP, OTHER = "cl1p0000001", "cl1p0000002"
 
 
 def trimmed(front: Front) -> None:
@@ -351,6 +352,57 @@ def test_a_trim_that_nobody_was_told_of_is_told(front: Front) -> None:
     assert reconciled(front) == [Reconciled(asset=ASSET, outcome=Outcome.RENEWED)]
     assert front.document()["video"]["edit"] is None
     assert reconciled(front) == []
+
+
+@pytest.mark.parametrize("parent", ["is there", "was lost with it", "is deleted", "is deleted and untold"])
+def test_a_clip_whose_first_job_was_lost_is_known_as_one(parent: str, front: Front) -> None:
+    """Redis is lost between its publication and the end of its job: nobody wrote a history yet."""
+    front.ready(title="A film")
+    front.ask("clip", id="clip", asset_id=ASSET, new_id=CLIP, start_time=1, end_time=8)
+    front.live()
+    mark(front.storage, CLIP, [ASSET])
+    before = front.document(CLIP)
+    if parent.startswith("is deleted"):
+        front.ask("delete", id="d-1", ids=[ASSET])
+        front.live()
+    if parent == "is deleted and untold":
+        stone = json.loads(front.storage.get(keys.tombstone(ASSET)))
+        front.storage.put(keys.tombstone(ASSET), json.dumps({**stone, "document": None}).encode())
+    for asset in (ASSET, CLIP) if parent == "was lost with it" else (CLIP,):
+        for lost in (keys.histories(asset), keys.digest(asset)):
+            front.storage.delete(lost)
+    front.forget()
+
+    outcomes = {each.asset: each.outcome for each in reconciled(front)}
+
+    assert outcomes[CLIP] is Outcome.RESTORED
+    after = front.document(CLIP)
+    told = parent in ("is there", "is deleted")
+    assert (after["parent_id"], after["parent"]["uuid"]) == (ASSET, ASSET)
+    assert (after["title"], after["parent"]["title"]) == (("A film", "A film") if told else (None, None))
+    assert after["video"]["inputs"] == before["video"]["inputs"] or not told
+    same = {*after["video"]} - {"inputs", "resolutions"}
+    assert {name: after["video"][name] for name in same} == {name: before["video"][name] for name in same}
+
+
+def test_a_clip_of_a_clip_was_cut_from_that(front: Front) -> None:
+    """It plays objects of both."""
+    front.ready(title="A film")
+    front.ask("clip", id="clip", asset_id=ASSET, new_id=CLIP, title="The best", start_time=1, end_time=8)
+    front.live()
+    front.ask("duplicate", id="dup", asset_id=CLIP, new_id=OTHER)
+    front.live()
+    first = f"{keys.version(OTHER, 1)}presentation.json"
+    body = json.loads(front.storage.get(first))
+    front.storage.put(first, json.dumps({**body, "more": [f"{keys.public(CLIP)}video-720p/0a1b2c/0.m4s"]}).encode())
+    for lost in (keys.histories(OTHER), keys.digest(OTHER)):
+        front.storage.delete(lost)
+    front.forget()
+
+    reconciled(front)
+
+    document = front.document(OTHER)
+    assert (document["parent_id"], document["title"]) == (CLIP, "The best")
 
 
 def test_a_deletion_that_is_asked_for_again_takes_nothing_that_a_clip_plays(front: Front) -> None:

@@ -13,6 +13,7 @@ from presentations import ASSET, NTSC, audio_track, text_track, video_track
 from storages import Interrupted
 
 from pipeline import keys
+from pipeline.clips import mark
 from pipeline.errors import PipelineError
 from pipeline.job import Job, JobStatus, Step
 from pipeline.ports import Moved, Storage, StoredObject
@@ -275,6 +276,25 @@ def test_so_it_does_where_another_job_was_open(tmp_path: Path) -> None:
     assert front.job("open").status is JobStatus.CANCELLED
     assert front.job("d-1").status is JobStatus.SUCCEEDED
     assert set(front.left()) >= set(segments)
+
+
+@pytest.mark.parametrize("how", ["fails", "is cancelled"])
+def test_a_clip_that_came_to_nothing_holds_nothing_of_what_is_deleted(how: str, tmp_path: Path) -> None:
+    front = Front(tmp_path)
+    front.ready()
+    front.ask("clip", id="c", asset_id=ASSET, new_id="cl1p0000001", start_time=1, end_time=4)
+    attempt = front.begin("c", "trim")
+    mark(front.storage, "cl1p0000001", [ASSET])
+    if how == "fails":
+        front.conductor.fail(attempt, PipelineError("asset_not_ready", asset=ASSET, detail="its source is gone"))
+    else:
+        front.ask("cancel", asset_id="cl1p0000001")
+    front.live()
+
+    front.ask("delete", id="d-1", ids=[ASSET])
+    front.live()
+
+    assert [key for key in front.left() if ASSET in key] == [keys.tombstone(ASSET)]
 
 
 # -- several jobs -----------------------------------------------------------------------------------------------------

@@ -147,7 +147,7 @@ def test_an_asset_plays_though_its_last_job_failed(fleet: Fleet) -> None:
 
 def test_a_trim_waits_for_the_one_before_it(fleet: Fleet) -> None:
     store = fleet.teller.store
-    for number, created_ms in ((1, 1000), (2, 2000), (3, 3000)):
+    for number, created_ms in ((1, 1000), (2, 2000), (3, 3000), (4, 4000)):
         trim = replace(fleet.job, id=f"trim-{number}", kind="trim", number=number, created_ms=created_ms)
         store.commit(Commit(job=trim.id, asset=trim.asset, new=True, header=trim, steps=trim.steps, rank=created_ms))
     waiting = store.job("trim-2")
@@ -158,6 +158,13 @@ def test_a_trim_waits_for_the_one_before_it(fleet: Fleet) -> None:
     assert "Job trim-2 (trim 2) is active" in said
     assert "It waits for trim 1 (job trim-1), which was asked for before it." in said
     assert "trim 3" not in said
+    assert fleet.teller.conductor.begin(Ref(job="trim-3", step="ingest"), "box-7") is None
+    postponed = store.job("trim-3")
+    assert postponed is not None
+
+    assert reasons(fleet.control, postponed)[1:] == [
+        "It waits for trim 1 (job trim-1), which was asked for before it."
+    ], "who is first is enough, and that it looks again later says nothing"
 
 
 @pytest.mark.parametrize(
@@ -166,7 +173,8 @@ def test_a_trim_waits_for_the_one_before_it(fleet: Fleet) -> None:
         ("process", None, {}, "process"),
         ("trim", 58, {"start_time": 5.0}, "trim 58"),
         ("trim", None, {"preview": True}, "preview of a trim"),
-        ("roll_back", None, {"version": 2}, "roll_back to 2"),
+        ("roll_back", None, {"version": 2}, "revert to 2"),
+        ("revert_trim", None, {}, "revert"),
         ("clip", None, {"asset_id": "k3v9x0q2m7a", "new_id": "theclip0001"}, "clip of k3v9x0q2m7a"),
     ],
 )

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
+import struct
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from unittest.mock import patch
 from urllib.parse import urlsplit
 
 import pytest
@@ -191,6 +196,50 @@ def test_a_preview_of_a_cut_is_played_instead_of_the_asset(server: Server, tmp_p
     assert server.page("4f2a") == f"{server.url}?preview=4f2a"
     assert (about["id"], about["hls"]) == ("asset", "/transcoded/asset/previews/4f2a/video.m3u8")
     assert about["dash"] == "/transcoded/asset/previews/4f2a/video.mpd"
+
+
+def broken(server: Server, *said: bytes) -> None:
+    """A connection that says this, and is reset by who opened it."""
+    address = urlsplit(server.url)
+    with socket.create_connection((address.hostname or "", address.port or 0), timeout=10) as connection:
+        for words in said:
+            connection.sendall(words)
+            connection.recv(1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [(), (b"GET /transcoded/asset/a.m4s HTTP/1.1\r\n\r\n",), (b"GET /transcoded/asset/big.m4s HTTP/1.1\r\n\r\n",)],
+    ids=["before it asks", "between two questions", "in the middle of an answer"],
+)
+def test_a_browser_that_closes_leaves_nothing_on_the_terminal(
+    server: Server, tmp_path: Path, said: tuple[bytes, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out/transcoded/asset/big.m4s").write_bytes(bytes(50_000_000))
+    for _ in range(5):
+        broken(server, *said)
+    until_alone()
+
+    assert ask(server, "/transcoded/asset/a.m4s")[2] == BODY
+    until_alone()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_fault_of_the_server_is_told(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    with patch("workers.serve._Site.file", side_effect=ZeroDivisionError), pytest.raises(http.client.HTTPException):
+        ask(server, "/transcoded/asset/a.m4s")
+    until_alone()
+
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def until_alone() -> None:
+    """Every connection has its thread, which ends when it has said what it has to say."""
+    deadline = time.monotonic() + 20
+    while any("process_request_thread" in thread.name for thread in threading.enumerate()):
+        assert time.monotonic() < deadline, "a connection is served that nobody has"
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("name", ["none", "..", "../..", "%2e%2e", "a/../../../.."])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,11 +22,11 @@ from pipeline.job import Priority
 from workers.commands import fleet
 from workers.commands.options import AsJson, AssetId, At, Folder, Title, Wait
 from workers.commands.times import End, Start, asked, shown
-from workers.commands.versions import Shelf, length_of, or_a_folder, part_of, shelf
+from workers.commands.versions import length_of, or_a_folder, part_of
 from workers.console import change_local, command, fail, say, storage_of
 
 if TYPE_CHECKING:
-    from pipeline.events import Event, TrimStatus
+    from pipeline.events import Event
     from pipeline.job import Job
     from pipeline.requests import Request
 
@@ -38,11 +39,8 @@ Names = Annotated[list[str] | None, typer.Option(metavar="LANGUAGE|TRACK", help=
 class Done:
     """What became of a request."""
 
-    asset: str
-    """Whose job it is."""
-    job: str
+    job: Job
     document: Mapping[str, Any]
-    shelf: Shelf
     ended: bool
     event: Callable[[str], Event]
     """The newest event of that name that came from the job."""
@@ -80,12 +78,12 @@ def trim(
     if preview:
         _show_preview(done, out, as_json=as_json)
     elif as_json:
-        _print(_trim_of(done).model_dump(mode="json"))
+        _print(_said(done.job, done.document))
     elif out is None:
-        sys.stdout.write(f"{_trim_of(done).id}\n")
-        _hint_at_fleet(done)
+        sys.stdout.write(f"{done.job.number}\n")
+        _hint_at_fleet(done, f"trim {done.job.number} is done", undo=True)
     else:
-        _summarize(done, out, f"trim {_trim_of(done).id} is done", undo=True)
+        _summarize(done, out, f"trim {done.job.number} is done", undo=True)
 
 
 def revert(
@@ -126,7 +124,7 @@ def clip(
     """
     new = {"new_id": new_id, "title": title, "external_id": external_id, "priority": priority}
     done = _ask("asset.clip", asset, out, wait=wait, as_json=as_json, **asked(start, end), **new)
-    _answer(done, out, f"{done.asset} is a clip of {asset}", as_json=as_json)
+    _answer(done, out, f"{done.job.asset} is a clip of {asset}", as_json=as_json)
 
 
 def duplicate(
@@ -145,7 +143,7 @@ def duplicate(
     """
     new = {"new_id": new_id, "title": title, "external_id": external_id, "priority": priority}
     done = _ask("asset.duplicate", asset, out, wait=wait, as_json=as_json, **new)
-    _answer(done, out, f"{done.asset} is a copy of {asset}", as_json=as_json)
+    _answer(done, out, f"{done.job.asset} is a copy of {asset}", as_json=as_json)
 
 
 def export(
@@ -178,7 +176,7 @@ def export(
 def _ask(type_: str, asset: str, out: Path | None, *, wait: bool, as_json: bool, **fields: Any) -> Done:
     """Carry a request out in the folder, or send it to the fleet. Ends the command where it is refused or fails.
 
-    `as_json`: of a job that fails the asset's document is printed all the same; a script reads in it why.
+    `as_json`: of a job that fails the same is printed as of one that succeeds; a script reads in it why.
     """
     wish = fleet.request(type_, asset_id=asset, **fields)
     try:
@@ -191,19 +189,17 @@ def _ask(type_: str, asset: str, out: Path | None, *, wait: bool, as_json: bool,
 
 
 def _here(wish: Any, out: Path, *, as_json: bool) -> Done:
-    result = change_local(wish, out, new=getattr(wish, "new_id", None))
+    result = change_local(wish, out, asset=wish.asset_id, new=getattr(wish, "new_id", None))
     if result.job.error is not None:
         if as_json:
-            _print(result.document)
+            _print(_said(result.job, result.document))
         if result.interrupted:
             say().print("interrupted", style="yellow")
             sys.exit(130)
         fail(PipelineError.from_document(result.job.error))
     return Done(
-        asset=result.job.asset,
-        job=result.job.id,
+        job=result.job,
         document=result.document,
-        shelf=shelf(out),
         ended=True,
         took_s=result.seconds,
         event=lambda name: next(event for event in result.told if event.name == name),
@@ -220,13 +216,11 @@ def _there(wish: Request, *, wait: bool, as_json: bool) -> Done:
     document = fleet.known_document(control, job.asset)
     if ended is not None:
         if ended.error is not None and as_json:
-            _print(document)
+            _print(_said(ended, document))
         fleet.conclude(ended)
     return Done(
-        asset=job.asset,
-        job=job_id,
+        job=job,
         document=document,
-        shelf=Shelf(storage=control.storage, store=control.store),
         ended=ended is not None,
         event=partial(fleet.client().told, job_id),
     )
@@ -240,35 +234,47 @@ def _answer(done: Done, out: Path | None, what: str, *, as_json: bool) -> None:
     if as_json:
         _print(done.document)
     elif out is None:
-        sys.stdout.write(f"{done.asset}\n")
-        _hint_at_fleet(done)
+        sys.stdout.write(f"{done.job.asset}\n")
+        _hint_at_fleet(done, what, undo=False)
     else:
         _summarize(done, out, what, undo=False)
 
 
-def _hint_at_fleet(done: Done) -> None:
-    if not sys.stdout.isatty():
-        return
-    plays = f"plays at {done.document['video']['playback_url']}"
-    text = plays if done.ended else f"follow it: {command()} watch {done.asset}"
-    say().print(text, style="dim", highlight=False, markup=False, soft_wrap=True)
+def _hint_at_fleet(done: Done, what: str, *, undo: bool) -> None:
+    """Beside what a script reads: of what has ended the same lines as of a folder's."""
+    if done.ended:
+        video = done.document["video"]
+        edit, seconds = video.get("edit"), (video["duration_ms"] or 0) / 1000
+        _aside(what)
+        _aside(_plays(seconds, (edit["start_time"], edit["end_time"]) if edit else None))
+        _aside(f"HLS     {video['playback_url']}")
+        if video.get("dash_url"):
+            _aside(f"DASH    {video['dash_url']}")
+        if undo:
+            _aside(f"undo    {command()} revert {done.job.asset}")
+    elif sys.stdout.isatty():
+        _aside(f"follow it: {command()} watch {done.job.asset}")
 
 
 def _summarize(done: Done, out: Path, what: str, *, undo: bool) -> None:
     """What is played now, where it is, and what to type next."""
     from pipeline.presentation.publish import latest
 
-    version = latest(storage_of(out), done.asset)
+    version = latest(storage_of(out), done.job.asset)
     assert version is not None, "what was changed is published"
     part, whole = part_of(version), length_of(version)
-    said = "all of it" if part is None else f"from {shown(part[0])} to {shown(part[1])} of {shown(whole)}"
     _line(f"{what} (version {version.version}, {done.took_s or 0:.1f} s)")
-    _line(f"plays   {shown(whole if part is None else part[1] - part[0])} ({said})")
-    _line(f"HLS     {out}/transcoded/{done.asset}/video.m3u8")
-    _line(f"DASH    {out}/transcoded/{done.asset}/video.mpd")
-    _line(f"play    {command()} play {done.asset} --out {out}")
+    _line(_plays(whole if part is None else part[1] - part[0], part, f" of {shown(whole)}"))
+    _line(f"HLS     {out}/transcoded/{done.job.asset}/video.m3u8")
+    _line(f"DASH    {out}/transcoded/{done.job.asset}/video.mpd")
+    _line(f"play    {command()} play {done.job.asset} --out {out}")
     if undo:
-        _line(f"undo    {command()} revert {done.asset} --out {out}")
+        _line(f"undo    {command()} revert {done.job.asset} --out {out}")
+
+
+def _plays(seconds: float | Fraction, part: tuple[float | Fraction, float | Fraction] | None, of: str = "") -> str:
+    said = "all of it" if part is None else f"from {shown(part[0])} to {shown(part[1])}{of}"
+    return f"plays   {shown(seconds)} ({said})"
 
 
 def _show_preview(done: Done, out: Path | None, *, as_json: bool) -> None:
@@ -276,11 +282,12 @@ def _show_preview(done: Done, out: Path | None, *, as_json: bool) -> None:
     if as_json:
         _print(said)
         return
+    _line(_plays(said["seconds"], (said["start_time"], said["end_time"])))
     for name, key in (("HLS", "hls_url"), ("DASH", "dash_url")):
         _line(f"{name:<8}{_where(said[key], out)}")
     if out is not None:
         name = str(said["hls_url"]).split("/")[-2]
-        _line(f"play    {command()} play {done.asset} --out {out} --preview {name}")
+        _line(f"play    {command()} play {done.job.asset} --out {out} --preview {name}")
 
 
 def _where(url: str, out: Path | None) -> str:
@@ -288,12 +295,16 @@ def _where(url: str, out: Path | None) -> str:
     return url if out is None else f"{out}/transcoded/{url.rpartition('/transcoded/')[2]}"
 
 
-def _trim_of(done: Done) -> TrimStatus:
-    """The trim as the reference tells it."""
-    from pipeline.trims import trims_of
+def _said(job: Job, document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A trim as the reference tells it; of any other job the asset's document."""
+    from pipeline.trims import status_of
 
-    found = trims_of(done.shelf.store, done.shelf.storage, done.asset)
-    return next(each for each in found if each.background_task_id == done.job)
+    trim = status_of(job)
+    return document if trim is None else trim.model_dump(mode="json")
+
+
+def _aside(text: str) -> None:
+    say().print(text, style="dim", highlight=False, markup=False, soft_wrap=True)
 
 
 def _line(text: str) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipeline.errors import PipelineError
-from workers.console import command, fail, say, usage, warn_of_missing
+from workers.console import command, fail, say, tell, usage, warn_of_missing
 
 if TYPE_CHECKING:
     from pipeline.doorman import Doorman
@@ -23,6 +23,8 @@ LOOK_S = 0.25
 """Between two looks at a job that is followed."""
 WRONG_CALLS = frozenset({"parameter_invalid", "parameter_not_provided", "profile_unknown", "trim_range_invalid"})
 """Codes that say that the call was wrong: exit 2."""
+UNREAD = frozenset({"media_url_not_accessible", "source_forbidden", "source_unavailable"})
+"""Codes that say that the workers could not read the source."""
 
 
 def fleet(*, stored: bool = False) -> Control:
@@ -89,10 +91,10 @@ def refused(error: PipelineError, *, where: str = "") -> NoReturn:
     (usage if error.code in WRONG_CALLS else fail)(error, where=where)
 
 
-def answer(asset: str, accepted: Accepted, *, wait: bool, as_json: bool) -> None:
+def answer(asset: str, accepted: Accepted, *, wait: bool, as_json: bool, if_unread: str = "") -> None:
     """What became of an accepted request: the asset's id, or its document; with `wait` when the job has ended.
 
-    The document is printed however the job ended: a script reads in it why.
+    The document is printed however the job ended: a script reads in it why. `if_unread`: see `conclude`.
     """
     control = fleet()
     ended = [followed(control, job) for job in accepted.jobs] if wait else []
@@ -100,7 +102,7 @@ def answer(asset: str, accepted: Accepted, *, wait: bool, as_json: bool) -> None
     if as_json:
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
     for job in ended:
-        conclude(job)
+        conclude(job, if_unread=if_unread)
     if as_json:
         return
     sys.stdout.write(f"{asset}\n")
@@ -127,10 +129,15 @@ def followed(control: Control, job_id: str) -> Job:
             time.sleep(LOOK_S)
 
 
-def conclude(job: Job) -> None:
-    """Say how an ended job ended; one that did not end well ends the command."""
+def conclude(job: Job, *, if_unread: str = "") -> None:
+    """Say how an ended job ended; one that did not end well ends the command. `if_unread`: what else may help where
+    the workers could not read the source."""
     if job.error is not None:
-        fail(PipelineError.from_document(job.error))
+        error = PipelineError.from_document(job.error)
+        tell(error)
+        if if_unread and error.code in UNREAD:
+            say().print(f"hint: {if_unread}", highlight=False, soft_wrap=True)
+        sys.exit(1)
     warn_of_missing(job)
 
 

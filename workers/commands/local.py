@@ -111,8 +111,18 @@ def play(
         nothing_there(out)
         sys.exit(1)
     asset = library.asset(storage_of(out), asset_id or found[-1].id)
+    if preview is not None:
+        _check_preview(out, asset.id, preview)
     title = asset.title or asset.orig_filename or asset.id
     serve_until_interrupted(out, asset.id, title, port, preview=preview)
+
+
+def _check_preview(out: Path, asset: str, name: str) -> None:
+    from pipeline import keys
+
+    if not name.isalnum() or storage_of(out).stat(f"{keys.preview(asset, name)}video.m3u8") is None:
+        detail = f"{asset} has no preview {name} in {out}; `{command()} trim {asset} … --preview --out {out}` makes one"
+        usage(PipelineError("parameter_invalid", detail=detail))
 
 
 def list_assets(out: Out = OUT, as_json: AsJson = False) -> None:

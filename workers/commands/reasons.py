@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PipelineError
@@ -33,11 +34,14 @@ def reasons(control: Control, job: Job) -> list[str]:
     said = [f"Job {job.id} ({what}) is {job.status}: {done} of {len(job.steps)} steps are done."]
     if job.held:
         said.append(f"It is held: none of its steps begins until `reelway release {job.asset}`.")
-    said += _before(control, job)
+    before = _before(control, job)
+    said += before
     if not job.steps:
         said.append("A sweeper in some worker carries it out." if workers else "No worker is there to carry it out.")
     said += [_running(step, fractions.get(step.id, 0.0)) for step in _first(steps, Status.RUNNING, Status.PUBLISHING)]
-    said += [_retrying(step) for step in steps[Status.RETRYING][:_NAMED]]
+    # Of one that waits for another job nothing else is to be said, unless it failed before.
+    retrying = [step for step in steps[Status.RETRYING] if step.error is not None or not before]
+    said += [_retrying(step) for step in retrying[:_NAMED]]
     by_stage: defaultdict[str, list[Step]] = defaultdict(list)
     for step in steps[Status.READY]:
         by_stage[step.stage].append(step)
@@ -57,13 +61,16 @@ def over(asset: str, document: Mapping[str, Any], last: Job | None) -> list[str]
     return said
 
 
-def _before(control: Control, job: Job) -> Iterator[str]:
-    """What changes the part that is played is done one after the other."""
+def _before(control: Control, job: Job) -> list[str]:
+    """What changes the part that is played is done one after the other: which is the first of those before it."""
     ids = control.store.jobs(job.asset, open_only=True) if job.exclusive else ()
-    for other in (control.store.job(id_) for id_ in ids):
-        if other is not None and other.exclusive and other.created_ms < job.created_ms:
-            what = asked(other.kind, other.number, other.request)
-            yield f"It waits for {what} (job {other.id}), which was asked for before it."
+    before = takewhile(lambda id_: id_ != job.id, reversed(list(ids)))
+    others = (control.store.job(id_) for id_ in before)
+    first = next((other for other in others if other is not None and other.exclusive), None)
+    if first is None:
+        return []
+    what = asked(first.kind, first.number, first.request)
+    return [f"It waits for {what} (job {first.id}), which was asked for before it."]
 
 
 def _first(steps: defaultdict[Status, list[Step]], *statuses: Status) -> list[Step]:

@@ -63,11 +63,13 @@ def table(*columns: str) -> Table:
 
 
 def asked(kind: str, number: int | None, request: Mapping[str, Any]) -> str:
-    """What a job was asked for, in few words: `trim 58`, `roll_back to 2`, `clip of k3v9x0q2m7a`."""
+    """What a job was asked for, in few words: `trim 58`, `revert to 2`, `clip of k3v9x0q2m7a`."""
     if request.get("preview"):
         return "preview of a trim"
     if kind == "roll_back":
-        return f"{kind} to {request.get('version')}"
+        return f"revert to {request.get('version')}"
+    if kind == "revert_trim":
+        return "revert"
     if kind in ("clip", "duplicate"):
         return f"{kind} of {request.get('asset_id')}"
     return f"{kind} {number}" if number is not None else kind

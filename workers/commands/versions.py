@@ -196,7 +196,18 @@ def trims(asset: AssetId, out: Folder = None, as_json: AsJson = False) -> None:
     elif listed:
         show.paper().print(_trims_table(listed))
     else:
-        say().print(f"{asset} was never trimmed", highlight=False, markup=False)
+        say().print(_untrimmed(found, asset), highlight=False, markup=False, soft_wrap=True)
+
+
+def _untrimmed(found: Shelf, asset: str) -> str:
+    """Of what was asked for as a part at once there is no trim with a number."""
+    from pipeline.presentation import publish
+
+    first = publish.version(found.storage, asset, 1)
+    part = part_of(first) if first is not None else None
+    if part is None:
+        return f"{asset} was never trimmed"
+    return f"{asset} was trimmed when it came ({clock(part[0])} to {clock(part[1])}), and never since"
 
 
 def _trims_table(listed: list[TrimStatus]) -> Any:

@@ -91,11 +91,7 @@ def submit(
         expire_at=None if expire_at is None else _moment(expire_at),
     )
     accepted = fleet.submitted(wish)
-    try:
-        fleet.answer(wish.asset_id, accepted, wait=wait, as_json=as_json)
-    finally:
-        if name is not None and wait and sys.exc_info()[0] is SystemExit:
-            say().print(f"hint: {PATHS}", highlight=False, soft_wrap=True)
+    fleet.answer(wish.asset_id, accepted, wait=wait, as_json=as_json, if_unread=PATHS if name is not None else "")
 
 
 PATHS = "a path works only where the workers have REELWAY_LOCAL_SOURCES=true and see the same file; else send a URL"
