@@ -51,7 +51,7 @@ def test_captions_are_read_in_their_time_on_either_side_of_a_seam(
     player: str, open_player: Callable[..., Page], seamed: Path
 ) -> None:
     page = open_player(player, root=seamed)
-    page.evaluate("video.pause()")
+    trims.pause(page)
     page.evaluate("reelway.chooseCaption(0)")
     for cue in trims.CUES[1:]:
         for ms in (cue.start_ms + 60, cue.end_ms - 60):

@@ -59,9 +59,15 @@ WATCH = """() => {
 """Read the number that the picture shows (`makers.make_clip`), and write down that of every presented frame."""
 
 
+def pause(page: Page) -> None:
+    """Once it plays: shaka-player loses its way where a viewer jumps before the first picture."""
+    wait_for(page, "video.readyState >= 3")
+    page.evaluate("video.pause()")
+
+
 def plays_to_the_end(page: Page) -> None:
     """From the beginning, without a warning or a wait where pieces meet, every picture in its time."""
-    page.evaluate("video.pause()")
+    pause(page)
     page.evaluate("video.currentTime = 0")
     wait_for(page, "!video.seeking && video.readyState >= 3")
     page.evaluate(WATCH)
@@ -90,7 +96,7 @@ def plays_to_the_end(page: Page) -> None:
 
 def shows_every_moment(page: Page) -> None:
     """Beside each place where pieces meet, and at both ends: exactly the picture of that moment."""
-    page.evaluate("video.pause()")
+    pause(page)
     page.evaluate(WATCH)
     for number in MOMENTS:
         page.evaluate("at => { video.currentTime = at }", float((number - FIRST + Fraction(1, 2)) / RATE))
@@ -139,7 +145,7 @@ def test_captions_are_right_after_the_trim_and_after_the_revert(
 
 def _reads_captions(page: Page, *, shift: float, end: float) -> None:
     """Every cue is read near both of its ends, as far as they are played, and nothing between them."""
-    page.evaluate("video.pause()")
+    pause(page)
     page.evaluate("reelway.chooseCaption(0)")
     moments = [(at / 1000, cue.text) for cue in CUES for at in (cue.start_ms + 60, cue.end_ms - 60)]
     for at, text in sorted([*moments, (3.5, ""), (7.0, "")]):
