@@ -133,8 +133,7 @@ def load(document: Mapping[str, Any]) -> AssetDocument:
 
 def not_started(request: ProcessRequest, *, resolutions: tuple[str, ...], base_url: str, now_ms: int) -> AssetDocument:
     """The document of a request that nobody has accepted yet: the URLs are final already."""
-    hls = f"{base_url.rstrip('/')}/{keys.hls_door(request.asset_id)}"
-    dash = f"{base_url.rstrip('/')}/{keys.dash_door(request.asset_id)}"
+    doors = _doors(request.asset_id, base_url)
     return AssetDocument(
         id=request.asset_id,
         title=request.title,
@@ -146,20 +145,19 @@ def not_started(request: ProcessRequest, *, resolutions: tuple[str, ...], base_u
         meta=request.meta,
         expire_at=request.expire_at,
         video=Video(
-            playback_url=hls,
-            dash_url=dash,
+            playback_url=doors.hls_url,
+            dash_url=doors.dash_url,
             resolutions=list(resolutions),
             generate_subtitle=request.generate_subtitle,
             inputs=[Input(url=_shown(request))],
-            output_urls={"h264": OutputUrls(hls_url=hls, dash_url=dash)},
+            output_urls={"h264": doors},
         ),
     )
 
 
 def cut_out(request: DuplicateRequest, of: AssetDocument, *, base_url: str, now_ms: int) -> AssetDocument:
     """The document of a clip that nobody has accepted yet: what it shares with the asset `of` is known."""
-    hls = f"{base_url.rstrip('/')}/{keys.hls_door(request.new_id)}"
-    dash = f"{base_url.rstrip('/')}/{keys.dash_door(request.new_id)}"
+    doors = _doors(request.new_id, base_url)
     shared = of.video
     codec = next(iter(shared.output_urls))
     return AssetDocument(
@@ -176,16 +174,21 @@ def cut_out(request: DuplicateRequest, of: AssetDocument, *, base_url: str, now_
         meta=request.meta,
         expire_at=request.expire_at,
         video=Video(
-            playback_url=hls,
-            dash_url=dash,
+            playback_url=doors.hls_url,
+            dash_url=doors.dash_url,
             resolutions=list(shared.resolutions),
             video_codec=shared.video_codec,
             video_codecs=list(shared.video_codecs),
             audio_codec=shared.audio_codec,
             inputs=list(shared.inputs),
-            output_urls={codec: OutputUrls(hls_url=hls, dash_url=dash)},
+            output_urls={codec: doors},
         ),
     )
+
+
+def _doors(asset: str, base_url: str) -> OutputUrls:
+    base = base_url.rstrip("/")
+    return OutputUrls(hls_url=f"{base}/{keys.hls_door(asset)}", dash_url=f"{base}/{keys.dash_door(asset)}")
 
 
 def _shown(request: ProcessRequest) -> str:

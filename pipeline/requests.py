@@ -13,7 +13,7 @@ import string
 import uuid
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -465,26 +465,7 @@ JobRequest = (
 )
 """What becomes a job."""
 
-_MODELS: tuple[type[Wish], ...] = (
-    ProcessRequest,
-    ReprocessRequest,
-    RepackageRequest,
-    SubtitleRequest,
-    TrimRequest,
-    RevertTrimRequest,
-    RollBackRequest,
-    ClipRequest,
-    DuplicateRequest,
-    ExportRequest,
-    RetryRequest,
-    DeleteRequest,
-    ExpireRequest,
-    CancelRequest,
-    HoldRequest,
-    ReleaseRequest,
-    PrioritizeRequest,
-    BatchRequest,
-)
+_MODELS: tuple[type[Wish], ...] = get_args(get_args(Request)[0])
 REQUESTS: Mapping[str, type[Wish]] = {str(model.model_fields["type"].default): model for model in _MODELS}
 """The model of every request, by its type."""
 

@@ -15,6 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from commands import Said
 from fleets import surroundings, working
 from makers import make_clip
 from redis_server import RedisServer, running_server
@@ -24,28 +25,6 @@ from workers.cli import main
 
 PATIENCE_S = 120
 """Ends a test that would hang; no test waits for it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Said:
-    """What a command said."""
-
-    code: int
-    out: str
-    error: str
-
-    @property
-    def data(self) -> Any:
-        assert self.code == 0, self.error
-        return json.loads(self.out)
-
-    @property
-    def refusal(self) -> str:
-        """The code of its one line."""
-        lines = [line for line in self.error.splitlines() if line.startswith("error: ")]
-        assert len(lines) == 1, self.error
-        assert "Traceback" not in self.error
-        return lines[0].split(": ")[1]
 
 
 @dataclass(frozen=True, kw_only=True)

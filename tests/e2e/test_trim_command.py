@@ -16,13 +16,13 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 from unittest.mock import Mock, patch
 
 import av
 import pytest
 from assets import MadeAsset
 from catalogue import told
+from commands import Said
 from needs import Require
 from pages import wait_for
 from playwright.sync_api import Browser
@@ -36,28 +36,6 @@ from workers.alone import alone
 from workers.cli import main
 from workers.serve import players_dir, serve
 from workers.solo import carry_out
-
-
-@dataclass(frozen=True, kw_only=True)
-class Said:
-    """What a command said."""
-
-    code: int
-    out: str
-    error: str
-
-    @property
-    def data(self) -> Any:
-        assert self.code == 0, self.error
-        return json.loads(self.out)
-
-    @property
-    def refusal(self) -> str:
-        """The code of its one line."""
-        lines = [line for line in self.error.splitlines() if line.startswith("error: ")]
-        assert len(lines) == 1, self.error
-        assert "Traceback" not in self.error
-        return lines[0].split(": ")[1]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,13 +7,13 @@ import json
 import socket
 import struct
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from unittest.mock import patch
 from urllib.parse import urlsplit
 
 import pytest
+from waiting import wait_until
 
 from workers.serve import PLAYERS, Server, players_dir, serve
 
@@ -236,10 +236,7 @@ def test_a_fault_of_the_server_is_told(server: Server, capsys: pytest.CaptureFix
 
 def until_alone() -> None:
     """Every connection has its thread, which ends when it has said what it has to say."""
-    deadline = time.monotonic() + 20
-    while any("process_request_thread" in thread.name for thread in threading.enumerate()):
-        assert time.monotonic() < deadline, "a connection is served that nobody has"
-        time.sleep(0.01)
+    wait_until(lambda: not any("process_request_thread" in thread.name for thread in threading.enumerate()))
 
 
 @pytest.mark.parametrize("name", ["none", "..", "../..", "%2e%2e", "a/../../../.."])
